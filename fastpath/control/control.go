@@ -1,0 +1,212 @@
+// Package control is the contract between the fast path and those who drive
+// it: the agent, which programs tables, and the CLI, which reads. Messages are
+// JSON frames (package wire) on a Unix socket; the fast path is the server.
+// Nothing here keeps state.
+package control
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// Version of the protocol. Peers with another major version are refused.
+const Version = 1
+
+// SocketName is the socket's file name in the run directory.
+const SocketName = "fastpath.sock"
+
+// Request is one call; exactly one field is set. Every request gets exactly one
+// Reply, except Flows, which is answered by a stream of Replies whose last has
+// Done set.
+type Request struct {
+	// Hello opens the agent's session and, the first time, starts the workers.
+	// Flow memory travels as file descriptors, agent to fast path when the
+	// agent holds some (adopt), else fast path to agent (created).
+	Hello *Hello `json:"hello,omitempty"`
+	// Begin opens a replay: what is not upserted before InSync is swept.
+	Begin  *Begin       `json:"begin,omitempty"`
+	Delta  *table.Delta `json:"delta,omitempty"` // answered when published and, for vifs, attached
+	InSync *InSync      `json:"inSync,omitempty"`
+
+	// Reads, for everybody.
+	Status    *Empty       `json:"status,omitempty"`
+	Tables    *Empty       `json:"tables,omitempty"`
+	Vifs      *Empty       `json:"vifs,omitempty"`
+	Flows     *FlowQuery   `json:"flows,omitempty"`
+	DropStats *Empty       `json:"dropStats,omitempty"`
+	Trace     *TraceQuery  `json:"trace,omitempty"`
+	FlushVif  *table.VifID `json:"flushVif,omitempty"` // delete every flow of a vif; agent only
+}
+
+// Empty carries nothing.
+type Empty struct{}
+
+// Hello is the agent's first message.
+type Hello struct {
+	Version int    `json:"version"`
+	Node    string `json:"node"`
+	// Punt link: workers attach to queue i of PuntInner; steering redirects
+	// to PuntOuter. Both exist and have Workers queues.
+	PuntOuter string `json:"puntOuter"` // punt0
+	PuntInner string `json:"puntInner"` // punt1
+	// FlowMemory says how many descriptors come with this message, one per worker.
+	FlowMemory int `json:"flowMemory"`
+}
+
+// Begin opens a replay under a new epoch.
+type Begin struct {
+	Epoch uint64 `json:"epoch"`
+}
+
+// InSync closes the replay of the epoch.
+type InSync struct {
+	Epoch uint64 `json:"epoch"`
+}
+
+// Reply answers a Request. Error is a sentence; empty means success.
+type Reply struct {
+	Error string `json:"error,omitempty"`
+
+	Hello     *HelloReply   `json:"hello,omitempty"`
+	Status    *Status       `json:"status,omitempty"`
+	Tables    *table.State  `json:"tables,omitempty"`
+	Vifs      []VifStats    `json:"vifs,omitempty"`
+	Flows     []Flow        `json:"flows,omitempty"`
+	DropStats []DropCounter `json:"dropStats,omitempty"`
+	Trace     *Trace        `json:"trace,omitempty"`
+	Done      bool          `json:"done,omitempty"`
+}
+
+// HelloReply tells the agent what it adopted.
+type HelloReply struct {
+	Version int    `json:"version"`
+	PID     int    `json:"pid"`
+	Workers int    `json:"workers"`
+	Epoch   uint64 `json:"epoch"` // of the last completed replay, 0: none
+	// FlowMemory descriptors come with this message when the fast path created
+	// them; 0 when it took the agent's.
+	FlowMemory   int `json:"flowMemory"`
+	AdoptedFlows int `json:"adoptedFlows"`
+}
+
+// Status is the health of the fast path.
+type Status struct {
+	PID     int            `json:"pid"`
+	Version string         `json:"version"` // of the program
+	Node    string         `json:"node"`
+	Started time.Time      `json:"started"`
+	State   string         `json:"state"` // waiting-for-agent, running
+	Epoch   uint64         `json:"epoch"`
+	Poll    string         `json:"poll"` // busy, adaptive
+	Workers []WorkerStatus `json:"workers"`
+	Limits  []string       `json:"limits,omitempty"` // what this kernel cannot do, sentences
+}
+
+// WorkerStatus is one worker's counters. All counters are since its start.
+type WorkerStatus struct {
+	Worker      int    `json:"worker"`
+	Core        int    `json:"core"` // -1: not pinned
+	RxPackets   uint64 `json:"rxPackets"`
+	RxBytes     uint64 `json:"rxBytes"`
+	TxPackets   uint64 `json:"txPackets"`
+	TxBytes     uint64 `json:"txBytes"`
+	Drops       uint64 `json:"drops"`
+	Handoffs    uint64 `json:"handoffs"` // frames handed to their owner
+	Splits      uint64 `json:"splits"`   // NAT pairs whose reverse entry another worker owns
+	Loops       uint64 `json:"loops"`
+	Sleeps      uint64 `json:"sleeps"`
+	Flows       int    `json:"flows"`       // entries in use
+	FlowSize    int    `json:"flowSize"`    // entries at most
+	FreeFrames  int    `json:"freeFrames"`  // packet buffers
+	LastAliveMS int64  `json:"lastAliveMS"` // milliseconds since the loop last turned
+}
+
+// VifStats is a vif with its counters.
+type VifStats struct {
+	table.Vif
+	RxPackets uint64 `json:"rxPackets"` // from the interface
+	RxBytes   uint64 `json:"rxBytes"`
+	TxPackets uint64 `json:"txPackets"`
+	TxBytes   uint64 `json:"txBytes"`
+	Drops     uint64 `json:"drops"` // packets received from it that were dropped
+	Flows     int    `json:"flows"` // forward entries it owns
+}
+
+// FlowQuery selects flows. Zero values match everything.
+type FlowQuery struct {
+	Index *uint32        `json:"index,omitempty"` // one entry
+	A     netip.AddrPort `json:"a,omitzero"`      // one end; unspecified address or port 0: any
+	B     netip.AddrPort `json:"b,omitzero"`      // the other end
+	Proto uint8          `json:"proto,omitempty"`
+	VRF   table.VRFID    `json:"vrf,omitempty"`
+	Limit int            `json:"limit,omitempty"` // 0: all
+}
+
+// Flow is one entry of a flow table: one direction of a conversation.
+type Flow struct {
+	Index   uint32          `json:"index"`
+	Reverse uint32          `json:"reverse"` // NoIndex: none
+	Forward bool            `json:"forward"` // the direction the first packet took
+	KeyNH   table.NextHopID `json:"keyNH"`
+	Src     netip.AddrPort  `json:"src"`
+	Dst     netip.AddrPort  `json:"dst"`
+	Proto   uint8           `json:"proto"`
+	VRF     table.VRFID     `json:"vrf"`
+	Action  string          `json:"action"` // F, N, D
+	NAT     string          `json:"nat,omitempty"`
+	Reason  string          `json:"reason,omitempty"` // of D
+	// TCP is the state in Contrail's letters: SSrEEr; r is the reverse direction.
+	TCP     string          `json:"tcp,omitempty"`
+	NewSrc  netip.AddrPort  `json:"newSrc,omitzero"` // after NAT
+	NewDst  netip.AddrPort  `json:"newDst,omitzero"`
+	NH      table.NextHopID `json:"nh"`
+	Label   table.Label     `json:"label,omitempty"`
+	ECMP    int             `json:"ecmp"` // chosen member, -1: none
+	RPF     table.NextHopID `json:"rpf"`
+	Gen     uint32          `json:"gen"`
+	Packets uint64          `json:"packets"`
+	Bytes   uint64          `json:"bytes"`
+	IdleMS  int64           `json:"idleMS"`
+	Sport   uint16          `json:"sport,omitempty"` // outer UDP source port
+}
+
+// NoIndex is the reverse index of an entry that has none.
+const NoIndex = ^uint32(0)
+
+// DropCounter is one named drop reason.
+type DropCounter struct {
+	Name     string   `json:"name"`     // e.g. invalid-source
+	Sentence string   `json:"sentence"` // what it means, for people
+	Count    uint64   `json:"count"`
+	PerCore  []uint64 `json:"perCore"`
+}
+
+// TraceQuery describes a synthetic packet.
+type TraceQuery struct {
+	Vif   table.VifID    `json:"vif"`
+	Src   netip.AddrPort `json:"src,omitzero"` // zero address: the vif's own
+	Dst   netip.AddrPort `json:"dst"`
+	Proto uint8          `json:"proto"`
+	Flags string         `json:"flags,omitempty"` // TCP: S (default), A, F, R
+	Size  int            `json:"size,omitempty"`  // bytes, IP packet
+	TTL   uint8          `json:"ttl,omitempty"`
+	DF    bool           `json:"df,omitempty"`
+	// From the fabric: the label the packet carries; Vif is then the fabric vif.
+	Label table.Label `json:"label,omitempty"`
+	Peer  netip.Addr  `json:"peer,omitzero"` // outer source
+}
+
+// Trace is what would happen to the packet.
+type Trace struct {
+	Steps   []TraceStep `json:"steps"`
+	Verdict string      `json:"verdict"` // delivered, forwarded, punted, dropped
+	Reason  string      `json:"reason,omitempty"`
+}
+
+// TraceStep is one stage's decision.
+type TraceStep struct {
+	Stage string `json:"stage"` // parse, classify, flow, route, next hop, nat, rewrite, emit
+	Text  string `json:"text"`
+}
