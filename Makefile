@@ -1,0 +1,100 @@
+# make             format, vet, architecture, unit tests: no root needed
+# make help        everything else
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BIN     := build/bin
+DEMO    := build/tools/demo
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+# The race detector needs a C compiler; without one the tests run without it.
+RACE    := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
+UNIT    := $$($(GO) list ./... | grep -v /integration$$)
+FUZZTIME ?= 10s
+
+.PHONY: all
+all: fmt vet arch unit ## format check, vet, architecture, unit tests (default; no root)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## the three programs, static, into build/bin
+	@mkdir -p $(BIN) build/tools
+	$(BUILD) -o $(BIN)/vrouter ./plugin
+	$(BUILD) -o $(BIN)/vragent ./agent
+	$(BUILD) -o $(BIN)/vrcontroller ./controller
+
+.PHONY: generate
+generate: ## BPF objects and protocol code again (needs clang, protoc and their Go plugins)
+	$(GO) generate ./...
+
+.PHONY: fmt
+fmt: ## is everything formatted?
+	@out="$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go'))"; \
+	[ -z "$$out" ] || { echo "not formatted (gofmt -w):"; echo "$$out"; exit 1; }
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: arch
+arch: ## layers, library homes, budgets, package docs
+	$(GO) test ./integration/arch
+
+.PHONY: unit
+unit: ## unit tests, with the race detector
+	$(GO) test $(RACE) $(UNIT)
+
+.PHONY: deps
+deps: ## install the Debian packages that tests need, if they are missing (root)
+	integration/deps.sh test
+
+.PHONY: test
+test: deps ## everything: packages, build, unit tests, integration tests with one and two workers (root)
+	$(MAKE) build all
+	$(MAKE) integration WORKERS=1
+	$(MAKE) integration WORKERS=2 TESTFLAGS="-run '$(TWO_WORKERS)'"
+
+# The part of the integration tests that says something new with two workers.
+TWO_WORKERS := ^(TestPaths|TestService|TestHost|TestKill|TestWorkers)
+
+.PHONY: integration
+integration: build ## integration tests (root): WORKERS=1 TESTFLAGS="-run TestService"
+	WORKERS=$(WORKERS) $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./integration
+WORKERS ?= 1
+
+$(DEMO): FORCE | build
+	@$(BUILD) -o $@ ./integration/demo
+.PHONY: FORCE
+FORCE:
+
+.PHONY: demo
+demo: deps-demo build $(DEMO) ## two nodes, six pods, one service: show it, explain it, remove it (root)
+	@$(DEMO) run
+
+.PHONY: demo-up
+demo-up: deps-demo build $(DEMO) ## the same, left running for you to explore through build/demo/*
+	@$(DEMO) up
+
+.PHONY: demo-down
+demo-down: $(DEMO) ## remove every trace of the demo
+	@$(DEMO) down
+
+.PHONY: deps-demo
+deps-demo:
+	@integration/deps.sh demo
+
+.PHONY: bench
+bench: ## benchmarks of the packet path
+	$(GO) test -run '^$$' -bench . -benchmem ./fastpath/...
+
+.PHONY: fuzz-smoke
+fuzz-smoke: ## every fuzz test for FUZZTIME (10s)
+	GO="$(GO)" integration/fuzz.sh $(FUZZTIME)
+
+.PHONY: clean
+clean: ## remove build/
+	rm -rf build

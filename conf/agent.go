@@ -1,0 +1,161 @@
+package conf
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+)
+
+// AgentFile is where vragent looks for its configuration.
+const AgentFile = "/etc/vragent/vragent.yaml"
+
+// Agent configures vragent: the agent, the fast path it starts, and the CLI.
+type Agent struct {
+	Node       string   `json:"node"`     // default: the host's name
+	RunDir     string   `json:"runDir"`   // sockets, detach/ spool, bpf/ pins
+	StateDir   string   `json:"stateDir"` // ledger.db
+	Fabric     Fabric   `json:"fabric"`
+	Controller Upstream `json:"controller"`
+	Fastpath   Fastpath `json:"fastpath"`
+	Host       Host     `json:"host"`
+	MTU        int      `json:"mtu"` // bytes, of pods; 0: the fabric's less the encapsulation
+	Log        Log      `json:"log"`
+}
+
+// Fabric is the interface that carries tunnels.
+type Fabric struct {
+	Interface string     `json:"interface"`
+	Address   netip.Addr `json:"address"` // IPv4, of the tunnels; default: the interface's first global one
+}
+
+// Upstream is where the controllers are and who we are to them.
+type Upstream struct {
+	Addresses []string `json:"addresses"` // host:port
+	CA        string   `json:"ca"`        // PEM files
+	Cert      string   `json:"cert"`
+	Key       string   `json:"key"`
+}
+
+// Fastpath configures the data plane's process.
+type Fastpath struct {
+	Start       bool   `json:"start"`       // false: only adopt one that runs
+	Workers     int    `json:"workers"`     // threads that forward packets
+	Cores       []int  `json:"cores"`       // one per worker; empty: not pinned
+	Poll        string `json:"poll"`        // busy, adaptive
+	FlowEntries int    `json:"flowEntries"` // per worker; a connection takes two
+	Frames      int    `json:"frames"`      // packet buffers of 4096 bytes, per worker
+	Offload     string `json:"offload"`     // off
+	Log         string `json:"log"`         // file; empty: runDir/fastpath.log
+}
+
+// Host is the node's own interface into the virtual networks.
+type Host struct {
+	Interface  string `json:"interface"`
+	Masquerade bool   `json:"masquerade"` // pods leave the cluster with the node's address
+}
+
+// Limits of the fast path's own formats.
+const (
+	maxWorkers     = 128 // a flow index has 8 bits for the worker; one message carries 253 descriptors
+	maxFlowEntries = 1 << 24
+	maxFrames      = 1 << 20
+	minMTU         = 1280 // RFC 8200 section 5
+	maxMTU         = 65535
+)
+
+// LoadAgent reads the file, fills in defaults and checks every key.
+func LoadAgent(file string) (*Agent, error) {
+	a := defaultAgent()
+	if err := loadYAML(file, a); err != nil {
+		return nil, err
+	}
+	if a.Node == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, &Error{file, "node", "is missing and the host's name is unknown: " + err.Error(), "set it"}
+		}
+		a.Node = name
+	}
+	if err := a.check(file); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func defaultAgent() *Agent {
+	return &Agent{
+		RunDir:   "/run/vragent",
+		StateDir: "/var/lib/vragent",
+		Controller: Upstream{
+			CA:   "/etc/vragent/ca.crt",
+			Cert: "/etc/vragent/node.crt",
+			Key:  "/etc/vragent/node.key",
+		},
+		Fastpath: Fastpath{
+			Start:       true,
+			Workers:     1,
+			Poll:        "adaptive",
+			FlowEntries: 1 << 18,
+			Frames:      4096,
+			Offload:     "off",
+		},
+		Host: Host{Interface: "vhost0", Masquerade: true},
+		Log:  Log{Level: "info", Format: "text"},
+	}
+}
+
+func (a *Agent) check(file string) error {
+	c := &checks{file: file}
+	c.runDir("runDir", a.RunDir)
+	c.absolute("stateDir", a.StateDir)
+	c.ifname("fabric.interface", a.Fabric.Interface, "name the interface that reaches the other nodes, e.g. eth0")
+	if addr := a.Fabric.Address; addr.IsValid() && (!addr.Is4() || addr.IsLoopback() || addr.IsMulticast() || addr.IsUnspecified()) {
+		c.fail("fabric.address", fmt.Sprintf("%v is not a unicast IPv4 address", addr), "tunnels run over IPv4")
+	}
+	a.Controller.check(c)
+	a.Fastpath.check(c)
+	c.ifname("host.interface", a.Host.Interface, "the default is vhost0")
+	if a.Host.Interface == a.Fabric.Interface && a.Host.Interface != "" {
+		c.fail("host.interface", "is the same as fabric.interface", "vragent makes it; choose a name that is free")
+	}
+	if a.MTU != 0 {
+		c.within("mtu", a.MTU, minMTU, maxMTU, "0 takes the fabric's less the encapsulation")
+	}
+	a.Log.check(c)
+	return c.err()
+}
+
+func (u Upstream) check(c *checks) {
+	if len(u.Addresses) == 0 {
+		c.fail("controller.addresses", "is missing", `list the controllers, e.g. ["192.0.2.1:7443"]`)
+	}
+	for i, address := range u.Addresses {
+		c.hostPort(fmt.Sprintf("controller.addresses[%d]", i), address, true)
+	}
+	c.absolute("controller.ca", u.CA)
+	c.absolute("controller.cert", u.Cert)
+	c.absolute("controller.key", u.Key)
+}
+
+func (f Fastpath) check(c *checks) {
+	c.within("fastpath.workers", f.Workers, 1, maxWorkers, "one per core to spend on forwarding")
+	if len(f.Cores) != 0 && len(f.Cores) != f.Workers {
+		c.fail("fastpath.cores", fmt.Sprintf("names %d cores for %d workers", len(f.Cores), f.Workers), "one each, or none at all")
+	}
+	used := map[int]bool{}
+	for i, core := range f.Cores {
+		at := fmt.Sprintf("fastpath.cores[%d]", i)
+		c.within(at, core, 0, 4095, "cores count from 0")
+		if used[core] {
+			c.fail(at, fmt.Sprintf("core %d is named twice", core), "give each worker its own")
+		}
+		used[core] = true
+	}
+	c.oneOf("fastpath.poll", f.Poll, "busy", "adaptive")
+	c.within("fastpath.flowEntries", f.FlowEntries, 64, maxFlowEntries, "two per connection")
+	c.within("fastpath.frames", f.Frames, 256, maxFrames, "the default is 4096")
+	c.oneOf("fastpath.offload", f.Offload, "off")
+	if f.Log != "" {
+		c.absolute("fastpath.log", f.Log)
+	}
+}

@@ -1,0 +1,72 @@
+package plan
+
+import (
+	"maps"
+	"net/netip"
+)
+
+// Report is what one agent says of its node. A Report is immutable; the next
+// word of the agent makes a new one.
+type Report struct {
+	Node    string
+	Tunnel  netip.Addr // where the node's tunnels end
+	Stale   bool       // the stream is lost; nothing is withdrawn yet
+	Synced  bool       // everything was said again since the stream began
+	VMIs    map[string]AttachedVMI
+	Routes  map[RouteKey]LocalRoute
+	Blocks  map[BlockKey]uint32 // addresses in use
+	Host    []netip.Addr        // the host vif's own
+	Version string              // of the agent program
+}
+
+// AttachedVMI is a VMI that the agent has attached.
+type AttachedVMI struct {
+	Addresses    []netip.Addr
+	MAC          string
+	Label        uint32
+	Tap          string
+	AckedVersion string
+}
+
+// RouteKey names a route of a node.
+type RouteKey struct {
+	VRF    string
+	Prefix netip.Prefix
+}
+
+// LocalRoute leads to the node.
+type LocalRoute struct {
+	Label          uint32
+	Encapsulations []string
+	VMIs           []string
+}
+
+// BlockKey names a block of a network.
+type BlockKey struct {
+	Network string
+	Prefix  netip.Prefix
+}
+
+// Clone is a Report whose maps may be written to.
+func (r *Report) Clone() *Report {
+	c := *r
+	c.VMIs = cloned(r.VMIs)
+	c.Routes = cloned(r.Routes)
+	c.Blocks = cloned(r.Blocks)
+	return &c
+}
+
+func cloned[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return maps.Clone(m)
+}
+
+// Labels below are reserved by RFC 3032 section 2.1; a label has 20 bits.
+const (
+	minLabel = 16
+	maxLabel = 1<<20 - 1
+)
+
+func validLabel(l uint32) bool { return l >= minLabel && l <= maxLabel }

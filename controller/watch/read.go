@@ -1,0 +1,184 @@
+package watch
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	strictjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"github.com/vragent/vragent/controller/plan"
+)
+
+// document is one YAML document of a file.
+type document struct {
+	number int // from 1
+	line   int // of its first line, from 1
+	text   []byte
+}
+
+// split cuts a file at its document markers. Documents without content (only
+// comments) are left out but counted.
+func split(text []byte) ([]document, error) {
+	var docs []document
+	current := document{number: 1, line: 1}
+	end := func() {
+		if hasContent(current.text) {
+			docs = append(docs, current)
+		}
+	}
+	in := bufio.NewReader(bytes.NewReader(text))
+	for line := 1; ; line++ {
+		b, err := in.ReadBytes('\n')
+		marker := bytes.TrimRight(b, "\r\n")
+		switch {
+		case bytes.Equal(marker, []byte("---")), bytes.HasPrefix(marker, []byte("--- ")):
+			end()
+			number := current.number + 1
+			if len(docs) == 0 && !hasContent(current.text) {
+				number = current.number // a marker before the first document opens it
+			}
+			current = document{number: number, line: line, text: bytes.TrimPrefix(b, []byte("---"))}
+		default:
+			current.text = append(current.text, b...)
+		}
+		if errors.Is(err, io.EOF) {
+			end()
+			return docs, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func hasContent(text []byte) bool {
+	for _, l := range bytes.Split(text, []byte("\n")) {
+		l = bytes.TrimSpace(l)
+		if len(l) > 0 && l[0] != '#' {
+			return true
+		}
+	}
+	return false
+}
+
+// parse reads the objects of one file. since stands in for the creation time
+// of objects that state none. Every error names its document and field.
+func parse(text []byte, since time.Time) (*plan.Cluster, error) {
+	docs, err := split(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(docs) == 0 {
+		return nil, errors.New("holds no object; remove the file to remove what it held")
+	}
+	c := &collector{since: since, out: &plan.Cluster{}}
+	for _, d := range docs {
+		j, err := yaml.YAMLToJSONStrict(d.text)
+		if err == nil {
+			err = c.object(j)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("document %d (line %d): %w", d.number, d.line, plain(err))
+		}
+	}
+	return c.out, nil
+}
+
+// collector converts objects one after the other.
+type collector struct {
+	since time.Time
+	out   *plan.Cluster
+}
+
+// object decodes one object by its kind. A list is its items.
+func (c *collector) object(j []byte) error {
+	var head metav1.TypeMeta
+	if err := json.Unmarshal(j, &head); err != nil {
+		return errors.New("is no Kubernetes object")
+	}
+	switch kind := head.APIVersion + " " + head.Kind; kind {
+	case "v1 List":
+		return c.list(j)
+	case "v1 Namespace":
+		return decode(j, c, "Namespace", c.namespace)
+	case "v1 Node":
+		return decode(j, c, "Node", c.node)
+	case "v1 Pod":
+		return decode(j, c, "Pod", c.pod)
+	case "v1 Service":
+		return decode(j, c, "Service", c.service)
+	case "discovery.k8s.io/v1 EndpointSlice":
+		return decode(j, c, "EndpointSlice", c.slice)
+	case " ":
+		return errors.New("field apiVersion, kind: missing")
+	default:
+		return fmt.Errorf("kind %q of apiVersion %q is not read here: only v1 Namespace, Node, Pod, Service, List and discovery.k8s.io/v1 EndpointSlice are",
+			head.Kind, head.APIVersion)
+	}
+}
+
+func (c *collector) list(j []byte) error {
+	var list struct {
+		metav1.TypeMeta `json:",inline"`
+		Metadata        metav1.ListMeta   `json:"metadata"`
+		Items           []json.RawMessage `json:"items"`
+	}
+	if err := strict(j, &list); err != nil {
+		return err
+	}
+	for i, item := range list.Items {
+		if err := c.object(item); err != nil {
+			return fmt.Errorf("items[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// decode reads one object strictly and hands it to its conversion.
+func decode[T any](j []byte, c *collector, kind string, convert func(*T) error) error {
+	var o T
+	if err := strict(j, &o); err != nil {
+		return fmt.Errorf("%s %s: %w", kind, nameIn(j), err)
+	}
+	if err := convert(&o); err != nil {
+		return fmt.Errorf("%s %s: %w", kind, nameIn(j), err)
+	}
+	return nil
+}
+
+// strict refuses unknown and duplicate fields; the error has the field's path.
+func strict(j []byte, v any) error {
+	faults, err := strictjson.UnmarshalStrict(j, v)
+	return errors.Join(append([]error{err}, faults...)...)
+}
+
+// nameIn finds the object's name for an error message.
+func nameIn(j []byte) string {
+	var o struct {
+		Metadata struct{ Namespace, Name any }
+	}
+	_ = json.Unmarshal(j, &o) // best effort: the message is about another error
+	name, _ := o.Metadata.Name.(string)
+	if ns, _ := o.Metadata.Namespace.(string); ns != "" {
+		return ns + "/" + name
+	}
+	return name
+}
+
+// plain takes the libraries' own words out of an error and puts it on one line.
+func plain(err error) error {
+	s := err.Error()
+	for _, noise := range []string{"error converting YAML to JSON: ", "yaml: ", "json: ", "unmarshal errors:\n  "} {
+		s = strings.ReplaceAll(s, noise, "")
+	}
+	return errors.New(strings.Join(strings.Fields(strings.ReplaceAll(s, "\n", "; ")), " "))
+}
+

@@ -1,0 +1,87 @@
+package forward
+
+import "github.com/vragent/vragent/fastpath/table"
+
+// Counters are one worker's, since its start.
+type Counters struct {
+	RxPackets, RxBytes uint64
+	TxPackets, TxBytes uint64
+	Handoffs           uint64 // frames handed to their owner
+	Splits             uint64 // NAT pairs whose reverse entry another worker owns
+	Loops, Sleeps      uint64
+	Flows, FlowSize    int
+	FreeFrames         int
+	Alive              int64 // monotonic ns of the last turn
+}
+
+// VifCounters are one vif's on one worker.
+type VifCounters struct {
+	RxPackets, RxBytes uint64
+	TxPackets, TxBytes uint64
+	Drops              uint64
+	Flows              int // forward entries
+}
+
+// counters belong to the worker's thread; readers ask through Do.
+type counters struct {
+	Counters
+	loops, sleeps uint64
+	drops         [reasonCount]uint64
+	vifs          []VifCounters // by vif id; the last takes ids beyond
+}
+
+func (c *counters) init() { c.vifs = make([]VifCounters, 1) }
+
+func (c *counters) vif(id table.VifID) *VifCounters {
+	if int(id) < len(c.vifs) {
+		return &c.vifs[id]
+	}
+	return &c.vifs[0]
+}
+
+// grow makes room for the ids of a new view. Only here does a worker allocate.
+func (w *Worker) grow() {
+	if n := w.tables.MaxVif() + 1; n > len(w.count.vifs) {
+		w.count.vifs = append(w.count.vifs, make([]VifCounters, n-len(w.count.vifs))...)
+	}
+	if n := w.tables.MaxNH() + 1; n > len(w.quota) {
+		w.quota = append(w.quota, make([]uint32, n-len(w.quota))...)
+	}
+}
+
+// Counters returns the worker's counters.
+func (w *Worker) Counters() Counters {
+	var c Counters
+	w.Do(func() {
+		c = w.count.Counters
+		c.Loops, c.Sleeps = w.count.loops, w.count.sleeps
+		c.Flows, c.FlowSize, c.FreeFrames = w.flows.Len(), w.flows.Cap(), w.pool.Len()
+	})
+	c.Alive = w.alive.Load()
+	return c
+}
+
+// Alive is the monotonic time (ns) of the last turn. It answers also when the
+// worker hangs.
+func (w *Worker) Alive() int64 { return w.alive.Load() }
+
+// Drops returns the drop counters; the index is the Reason.
+func (w *Worker) Drops() []uint64 {
+	out := make([]uint64, reasonCount)
+	w.Do(func() { copy(out, w.count.drops[:]) })
+	return out
+}
+
+// VifCounters returns the counters of one vif.
+func (w *Worker) VifCounters(id table.VifID) VifCounters {
+	var c VifCounters
+	w.Do(func() {
+		if int(id) < len(w.count.vifs) {
+			c = w.count.vifs[id]
+		}
+		if v := w.tables.Vif(id); v != nil && int(v.NH) < len(w.quota) {
+			c.Flows = int(w.quota[v.NH])
+		}
+	})
+	return c
+}

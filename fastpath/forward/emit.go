@@ -1,0 +1,217 @@
+package forward
+
+import (
+	"encoding/binary"
+
+	"github.com/vragent/vragent/fastpath/frame"
+	"github.com/vragent/vragent/fastpath/link"
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// replyAt is where the IP packet of an answer or fragment begins in its buffer:
+// behind room for the kernel's headroom and for our outer headers.
+const replyAt = 256 + 64 // bytes
+
+// emit rewrites every live packet and queues it for the kernel.
+//
+//	reads:  to, nh, push, rewrite, info
+//	writes: packet bytes
+//	drops:  DropTooBig (answered), DropUnresolved, DropNoRoute, DropNoBuffer
+func (w *Worker) emit() {
+	for i := 0; i < w.n; i++ {
+		if p := &w.batch[i]; p.live {
+			w.emitOne(p)
+		}
+	}
+}
+
+func (w *Worker) emitOne(p *pkt) {
+	mtu := w.mtu(p.nh)
+	if p.info.Len > mtu && (p.info.DF || p.info.V6) && !p.answer {
+		w.tooBig(p, mtu)
+		if !p.live {
+			return
+		}
+		mtu = w.mtu(p.nh)
+	}
+	if !p.answer {
+		w.rewriteOne(p, mtu)
+	}
+	if p.info.Len > mtu {
+		w.fragment(p, mtu)
+		return
+	}
+	w.push(p)
+}
+
+// mtu is the largest IP packet nh can carry, bytes.
+func (w *Worker) mtu(nh *table.NH) int {
+	switch nh.Type {
+	case table.NHTunnel:
+		return nh.MTU - packet.TunnelLen
+	case table.NHEncap, table.NHHost:
+		if v := w.tables.Vif(nh.Vif); v != nil {
+			return v.MTU
+		}
+	}
+	return 1 << 16
+}
+
+// rewriteOne translates p and counts the hop.
+func (w *Worker) rewriteOne(p *pkt, mtu int) {
+	b := p.data()
+	if p.rewrite && packet.Rewrite(b, &p.info, p.to) {
+		w.sctpChecksum(p)
+	}
+	if p.info.TCPFlags&tcpSYN != 0 && p.info.Tuple.Proto == packet.ProtoTCP {
+		packet.ClampMSS(b, &p.info, mtu)
+	}
+	packet.DecTTL(b, &p.info)
+}
+
+// sctpChecksum redoes CRC32c over the whole packet (RFC 9260, 6.8).
+func (w *Worker) sctpChecksum(p *pkt) {
+	var tails [maxChunks - 1][]byte
+	for i, t := range p.tail[:p.tails] {
+		tails[i] = w.mem.Bytes(t)
+	}
+	w.trim(p)
+	packet.PutSCTPChecksum(p.data(), p.info.L4, tails[:p.tails]...)
+}
+
+// trim cuts Ethernet padding off: behind the IP packet nothing is ours to send.
+func (w *Worker) trim(p *pkt) {
+	if end := p.info.L3 + p.info.Len; p.tails == 0 && end < p.end {
+		p.end = end
+	}
+}
+
+// push sends p by its next hop, wrapped for it. Every sent packet comes here.
+func (w *Worker) push(p *pkt) {
+	w.trim(p)
+	switch p.nh.Type {
+	case table.NHTunnel:
+		w.pushTunnel(p)
+	case table.NHEncap, table.NHHost:
+		v := w.tables.Vif(p.nh.Vif)
+		if v == nil {
+			w.drop(p, DropNoRoute)
+			return
+		}
+		w.deliver(p, v, etherType(p))
+	default:
+		w.drop(p, DropNoRoute)
+	}
+}
+
+// pushTunnel wraps p in MPLS over UDP (RFC 7510). The outer source port carries
+// the flow's hash, alike for both directions, so that the underlay can spread flows.
+func (w *Worker) pushTunnel(p *pkt) {
+	fabric := w.tables.Vif(p.nh.Vif)
+	if fabric == nil || !p.nh.Usable {
+		w.drop(p, DropUnresolved)
+		return
+	}
+	inner := p.end - p.info.L3
+	for _, t := range p.tail[:p.tails] {
+		inner += int(t.Len)
+	}
+	l3 := p.info.L3 - packet.TunnelLen
+	packet.PutTunnel(p.chunk[l3:], p.nh.Src4, p.nh.Dst4, packet.EntropyPort(p.info.Tuple.Hash()), uint32(p.push), inner)
+	p.off = l3 - ethLen
+	copy(p.chunk[p.off:], p.nh.DstMAC[:])
+	mac := link.VifMAC(uint32(fabric.ID))
+	copy(p.chunk[p.off+6:], mac[:])
+	binary.BigEndian.PutUint16(p.chunk[p.off+12:], etherIPv4)
+	w.queue(p, fabric)
+}
+
+// deliver sends p to a pod or the host. The source address names the vif until
+// steering puts the router's there.
+func (w *Worker) deliver(p *pkt, v *table.VifEntry, etherType uint16) {
+	p.off = p.info.L3 - ethLen
+	copy(p.chunk[p.off:], v.MAC[:])
+	mac := link.VifMAC(uint32(v.ID))
+	copy(p.chunk[p.off+6:], mac[:])
+	binary.BigEndian.PutUint16(p.chunk[p.off+12:], etherType)
+	w.queue(p, v)
+}
+
+func etherType(p *pkt) uint16 {
+	if p.info.V6 {
+		return etherIPv6
+	}
+	return etherIPv4
+}
+
+// queue puts the descriptors of p into the transmit batch.
+func (w *Worker) queue(p *pkt, v *table.VifEntry) {
+	if w.ntx+1+p.tails > len(w.tx) {
+		w.transmit()
+	}
+	size := uint64(p.end - p.off)
+	w.tx[w.ntx] = frame.Desc{Addr: p.addr + uint64(p.off), Len: uint32(size)}
+	for _, t := range p.tail[:p.tails] {
+		w.tx[w.ntx].Options = frame.Contd
+		w.ntx++
+		w.tx[w.ntx] = frame.Desc{Addr: t.Addr, Len: t.Len}
+		size += uint64(t.Len)
+	}
+	w.ntx++
+	p.live = false
+	c := w.count.vif(v.ID)
+	c.TxPackets++
+	c.TxBytes += size
+	w.count.TxPackets++
+	w.count.TxBytes += size
+}
+
+// transmit hands the batch to the link; what a full ring refuses twice is dropped.
+func (w *Worker) transmit() {
+	n := w.link.Transmit(w.tx[:w.ntx])
+	if n < w.ntx {
+		w.link.Flush()
+		n += w.link.Transmit(w.tx[n:w.ntx])
+	}
+	for _, d := range w.tx[n:w.ntx] {
+		w.pool.Put(d.Addr)
+		if d.Options&frame.Contd == 0 {
+			w.count.drops[DropTxFull]++
+		}
+	}
+	w.ntx = 0
+}
+
+// fragment cuts an IPv4 packet (RFC 791, 3.2) to at most mtu bytes each.
+func (w *Worker) fragment(p *pkt, mtu int) {
+	b := p.data()
+	hl := int(b[p.info.L3]&0x0f) * 4
+	header := b[p.info.L3 : p.info.L3+hl]
+	payload := w.flatten(p)[hl:]
+	last := header[6]&0x20 == 0 // no more fragments behind this packet
+	step := (min(mtu, frame.ChunkSize-replyAt) - hl) &^ 7
+	for off := 0; off < len(payload); off += step {
+		end := min(off+step, len(payload))
+		addr, ok := w.pool.Get()
+		if !ok {
+			w.drop(p, DropNoBuffer)
+			return
+		}
+		q := pkt{addr: addr, chunk: w.mem.Chunk(addr), live: true, vif: p.vif, info: p.info, nh: p.nh, push: p.push}
+		more := end < len(payload) || !last
+		n := packet.PutFragment(q.chunk[replyAt:], header, payload[off:end], p.info.FragOff+off, more)
+		q.info.L3, q.info.Len, q.end = replyAt, n, replyAt+n
+		w.push(&q)
+	}
+	w.free(p)
+}
+
+// flatten copies the IP packet of p into one piece.
+func (w *Worker) flatten(p *pkt) []byte {
+	n := copy(w.gather[:], p.data()[p.info.L3:])
+	for _, t := range p.tail[:p.tails] {
+		n += copy(w.gather[n:], w.mem.Bytes(t))
+	}
+	return w.gather[:min(n, p.info.Len)]
+}

@@ -1,0 +1,80 @@
+// Package forward decides and rewrites every packet: tables and packet in,
+// packets out. Each Worker owns its link, its flow table and its batch; workers
+// share nothing but single-producer rings and one immutable snapshot of tables.
+// It does not know Kubernetes, sockets or files, and asks nobody per packet.
+package forward
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/frame"
+	"github.com/vragent/vragent/fastpath/link"
+	"github.com/vragent/vragent/fastpath/ring"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// Options are the parts the workers are built from. Pools and Flows have one
+// element per worker.
+type Options struct {
+	Workers int
+	Memory  frame.Memory
+	Pools   []*frame.Pool
+	Flows   []*flow.Table
+	Busy    bool // poll: busy
+	// MaxVifFlows bounds the forward entries one vif may hold on one worker.
+	// 0: half of the table.
+	MaxVifFlows int
+}
+
+// Shared is what the workers of one fast path have in common.
+type Shared struct {
+	// Set once by NewShared.
+	opts    Options
+	workers []*Worker
+	rings   [][]*ring.SPSC[message] // [from][to]
+
+	// Written by Publish, read by workers once per turn.
+	tables atomic.Pointer[table.Tables]
+}
+
+// ringSize bounds the messages one worker may have under way to another.
+const ringSize = 1024
+
+// NewShared prepares workers that start with empty tables.
+func NewShared(o Options) (*Shared, error) {
+	if o.Workers < 1 || o.Workers > maxWorkers || len(o.Pools) != o.Workers || len(o.Flows) != o.Workers {
+		return nil, errors.New("fast path workers: want 1 to 64, with a pool and a flow table each")
+	}
+	s := &Shared{opts: o, workers: make([]*Worker, o.Workers), rings: make([][]*ring.SPSC[message], o.Workers)}
+	for i := range s.rings {
+		s.rings[i] = make([]*ring.SPSC[message], o.Workers)
+		for j := range s.rings[i] {
+			if i != j {
+				s.rings[i][j] = ring.New[message](ringSize)
+			}
+		}
+	}
+	s.tables.Store(table.NewBuilder().Tables())
+	return s, nil
+}
+
+const maxWorkers = 64
+
+// Worker makes worker i on its link. Every worker must exist before one turns.
+func (s *Shared) Worker(i int, l link.Link) *Worker {
+	w := newWorker(s, i, l)
+	s.workers[i] = w
+	return w
+}
+
+// Publish gives the workers a new view of the network, from their next turn on.
+func (s *Shared) Publish(t *table.Tables) {
+	s.tables.Store(t)
+	for _, w := range s.workers {
+		if w != nil {
+			w.Wake()
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package forward
+
+import (
+	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// install makes the pair of entries for the decision just taken and sends p on.
+//
+// The forward entry is ours. NAT makes the reverse tuple another one, which may
+// belong to another worker: it gets the entry together with the packet, and
+// transmits only when the entry is in.
+//
+//	drops: DropVifFlowLimit, DropFlowTableFull, DropNATPorts, DropRingFull
+func (w *Worker) install(p *pkt, k *flow.Key) {
+	if w.quota[p.keyNH] >= w.maxVifFlows() {
+		w.drop(p, DropVifFlowLimit)
+		return
+	}
+	slot, ok := w.insert(k)
+	if !ok {
+		w.drop(p, DropFlowTableFull)
+		return
+	}
+	w.quota[p.keyNH]++
+	e := w.flows.Entry(slot)
+	w.fill(e, p)
+	w.pair(p, slot, e)
+}
+
+// fill writes the decision into the forward entry.
+func (w *Worker) fill(e *flow.Entry, p *pkt) {
+	d := &w.decide
+	e.Flags = flow.FlagForward
+	if d.hairpin {
+		e.Flags |= flow.FlagHairpin
+	}
+	e.Reverse = flow.NoReverse
+	e.NH, e.Scope, e.Gen, e.VRF = uint32(d.nh), uint32(d.scope), w.tables.NH(d.scope).Gen, uint32(d.vrf)
+	e.LabelECMP = flow.PackLabelECMP(d.push, d.ecmp)
+	e.LastSeen, e.Packets, e.Bytes = w.now, 1, uint64(p.info.Len)
+	if e.Proto == packet.ProtoTCP {
+		e.TCP = firstTCP(p.info.TCPFlags)
+	}
+	setNAT(e, &d.to)
+}
+
+// setNAT sets what the packet becomes and the letters that say so.
+func setNAT(e *flow.Entry, to *packet.Tuple) {
+	e.NatSrc, e.NatDst, e.NatSport, e.NatDport = to.Src, to.Dst, to.Sport, to.Dport
+	e.Action = flow.ActionForward
+	from := e.Key().Tuple
+	if e.NAT = natLetters(&from, to); e.NAT != 0 {
+		e.Action = flow.ActionNAT
+	}
+}
+
+// natTries bounds the source ports tried for one flow.
+const natTries = 32
+
+// pair puts the reverse entry where its tuple belongs. When another flow to the
+// same backend has the same reverse key (a connection to the service and one to
+// the pod itself, from one port), the source port is translated too.
+func (w *Worker) pair(p *pkt, slot uint32, e *flow.Entry) {
+	for range natTries {
+		to := e.Translated()
+		if w.owner(&to) != w.id {
+			e.Flags |= flow.FlagSplit | flow.FlagPending
+			w.count.Splits++
+			w.sendInstall(p, slot, e)
+			return
+		}
+		rev := w.reverseOf(p, e)
+		switch w.insertReverse(&rev, flow.Index(w.id, slot)) {
+		case inserted:
+			if e.Used == 0 || e.Flags&flow.FlagForward == 0 {
+				// The table is so full that the reverse entry took our place.
+				w.flows.Delete(at(w.lastReverse))
+				w.drop(p, DropFlowTableFull)
+				return
+			}
+			e.Reverse = w.lastReverse
+			w.obey(p, e)
+			return
+		case full:
+			w.removePair(slot, e)
+			w.drop(p, DropFlowTableFull)
+			return
+		}
+		nextPort(e)
+	}
+	w.removePair(slot, e)
+	w.drop(p, DropNATPorts)
+}
+
+// at is the slot of an index.
+func at(index uint32) uint32 {
+	_, slot := flow.Split(index)
+	return slot
+}
+
+// nextPort translates the source port to the next candidate of the dynamic range
+// (RFC 6335): an odd stride visits every port once.
+func nextPort(e *flow.Entry) {
+	to := e.Translated()
+	if e.NAT&flow.NATSport == 0 {
+		to.Sport = uint16(to.Hash())
+	}
+	to.Sport = 0xC000 | (to.Sport+7919)&0x3fff
+	setNAT(e, &to)
+}
+
+// reverseOf is the entry for the replies of e.
+func (w *Worker) reverseOf(p *pkt, e *flow.Entry) flow.Entry {
+	d := decision{nh: table.NextHopID(e.NH)}
+	wayBack(w.tables, p, &d)
+	to := e.Translated()
+	key := to.Reverse()
+	r := flow.Entry{
+		Src: key.Src, Dst: key.Dst, Sport: key.Sport, Dport: key.Dport, Proto: key.Proto,
+		KeyNH: uint32(d.keyNH), NH: uint32(d.backNH), VRF: uint32(p.vrf),
+		Scope: uint32(d.backNH), Gen: w.tables.NH(d.backNH).Gen,
+		Flags: e.Flags &^ (flow.FlagForward | flow.FlagPending), TCP: e.TCP.Reverse(), LastSeen: w.now,
+	}
+	r.LabelECMP = flow.PackLabelECMP(d.backTag, -1)
+	back := reversed(e)
+	setNAT(&r, &back)
+	return r
+}
+
+type insertion uint8
+
+const (
+	inserted insertion = iota
+	clash              // another flow has this key
+	full
+)
+
+// insertReverse puts r into this worker's table for the forward entry of that
+// index and leaves the slot's index in lastReverse. Saying it again is harmless.
+func (w *Worker) insertReverse(r *flow.Entry, forward uint32) insertion {
+	k := flow.Key{KeyNH: r.KeyNH, Tuple: r.Key().Tuple}
+	slot, ok := w.flows.Lookup(&k)
+	if ok {
+		e := w.flows.Entry(slot)
+		switch {
+		case e.Reverse == forward:
+			w.lastReverse = flow.Index(w.id, slot)
+			return inserted
+		case e.Flags&flow.FlagForward != 0 || !w.orphan(slot, e):
+			return clash
+		}
+		w.forget(slot, e)
+	}
+	if slot, ok = w.insert(&k); !ok {
+		return full
+	}
+	e := w.flows.Entry(slot)
+	used := e.Used
+	*e = *r
+	e.Used, e.Reverse = used, forward
+	w.lastReverse = flow.Index(w.id, slot)
+	return inserted
+}
+
+// orphan says that a reverse entry's forward entry, if ours, is gone.
+func (w *Worker) orphan(slot uint32, e *flow.Entry) bool {
+	owner, at := flow.Split(e.Reverse)
+	if e.Reverse == flow.NoReverse {
+		return true
+	}
+	if owner != w.id {
+		return false
+	}
+	f := w.flows.Entry(at)
+	return f.Used == 0 || f.Reverse != flow.Index(w.id, slot)
+}
+
+// insert finds room for k, evicting by rule when the table is full.
+func (w *Worker) insert(k *flow.Key) (uint32, bool) {
+	if slot, ok := w.flows.Insert(k); ok {
+		return slot, true
+	}
+	slot, ok := w.flows.Victim(k)
+	if !ok {
+		return 0, false
+	}
+	w.removePair(slot, w.flows.Entry(slot))
+	return w.flows.Insert(k)
+}
+
+// removePair deletes an entry and the other direction's, wherever that is.
+func (w *Worker) removePair(slot uint32, e *flow.Entry) {
+	mine := flow.Index(w.id, slot)
+	other := e.Reverse
+	w.forget(slot, e)
+	if other == flow.NoReverse {
+		return
+	}
+	owner, at := flow.Split(other)
+	if owner != w.id {
+		w.tell(owner, &message{kind: msgDelete, index: other, peer: mine})
+		return
+	}
+	if r := w.linked(at, mine); r != nil {
+		w.forget(at, r)
+	}
+}
+
+// linked returns the entry at slot if its other direction is peer.
+func (w *Worker) linked(slot, peer uint32) *flow.Entry {
+	if int(slot) >= w.flows.Slots() {
+		return nil
+	}
+	if e := w.flows.Entry(slot); e.Used != 0 && e.Reverse == peer {
+		return e
+	}
+	return nil
+}
+
+// forget deletes one entry.
+func (w *Worker) forget(slot uint32, e *flow.Entry) {
+	if e.Flags&flow.FlagForward != 0 && int(e.KeyNH) < len(w.quota) && w.quota[e.KeyNH] > 0 {
+		w.quota[e.KeyNH]--
+	}
+	w.flows.Delete(slot)
+}
+
+func (w *Worker) maxVifFlows() uint32 {
+	if m := w.s.opts.MaxVifFlows; m > 0 {
+		return uint32(m)
+	}
+	return uint32(w.flows.Cap() / 2)
+}
+
+// recount rebuilds the quotas from an adopted table.
+func (w *Worker) recount() {
+	w.flows.Scan(w.flows.Slots(), func(_ uint32, e *flow.Entry) {
+		if e.Flags&flow.FlagForward == 0 {
+			return
+		}
+		if n := int(e.KeyNH) + 1; n > len(w.quota) {
+			w.quota = append(w.quota, make([]uint32, n-len(w.quota))...)
+		}
+		w.quota[e.KeyNH]++
+	})
+}

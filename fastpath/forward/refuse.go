@@ -1,0 +1,95 @@
+package forward
+
+import (
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// refuse ends p for a reason its sender is told, where there is a way to tell: an
+// answer takes the packet's place in the batch, on its way back.
+func (w *Worker) refuse(p *pkt, r Reason) {
+	n := 0
+	switch r {
+	case DropNoListener, DropNoBackend, DropNoPortMap, DropBackendRemoved:
+		if p.info.Tuple.Proto == packet.ProtoTCP {
+			n = w.reset(p)
+			break
+		}
+		n = w.unreachable(p, packet.UnreachPort)
+	case DropNoRoute:
+		n = w.unreachable(p, packet.UnreachNet)
+	case DropTTLExpired:
+		if packet.MayAnswer(&p.info) {
+			n = packet.TimeExceeded(w.answer[:], p.data(), &p.info, w.router(p))
+		}
+	}
+	w.reply(p, r, n)
+}
+
+func (w *Worker) reset(p *pkt) int {
+	if p.info.Frag == packet.FragTail {
+		return 0
+	}
+	return packet.Reset(w.answer[:], p.data(), &p.info)
+}
+
+func (w *Worker) unreachable(p *pkt, why packet.Unreach) int {
+	if !packet.MayAnswer(&p.info) {
+		return 0
+	}
+	return packet.Unreachable(w.answer[:], p.data(), &p.info, w.router(p), why)
+}
+
+// tooBig tells the sender the size that fits (RFC 1191, RFC 8201), as it sent the
+// packet: before any translation.
+func (w *Worker) tooBig(p *pkt, mtu int) {
+	n := 0
+	if packet.MayAnswer(&p.info) {
+		n = packet.FragNeeded(w.answer[:], p.data(), &p.info, w.router(p), mtu)
+	}
+	w.reply(p, DropTooBig, n)
+}
+
+// router is the address our ICMP errors come from.
+func (w *Worker) router(p *pkt) packet.Addr {
+	v := w.tables.VRF(p.vrf)
+	if v == nil {
+		return packet.Addr{}
+	}
+	if p.info.V6 {
+		return v.Router6
+	}
+	return v.Router4
+}
+
+// reply counts the refused packet and sends the n bytes of w.answer back where it
+// came from: to the vif, or through the tunnel its source is behind.
+func (w *Worker) reply(p *pkt, r Reason, n int) {
+	if n == 0 {
+		w.drop(p, r)
+		return
+	}
+	nh, push := w.tables.NH(p.vif.NH), table.Label(0)
+	if p.fabric {
+		hop, ok := w.tables.Lookup(p.vrf, p.info.Tuple.Src)
+		if nh = w.tables.NH(hop.NH); !ok || nh.Type != table.NHTunnel || packet.AddrFrom(nh.Dip) != p.peer {
+			w.drop(p, r)
+			return
+		}
+		push = hop.Label
+	}
+	w.count.drops[r]++
+	w.count.vif(p.vif.ID).Drops++
+	w.replace(p, n)
+	p.nh, p.push, p.rewrite = nh, push, false
+}
+
+// replace puts the first n bytes of w.answer in the place of p's packet.
+func (w *Worker) replace(p *pkt, n int) {
+	w.freeTails(p)
+	copy(p.chunk[replyAt:], w.answer[:n])
+	p.off, p.end, p.total = replyAt-ethLen, replyAt+n, n+ethLen
+	packet.ParseIP(p.data(), replyAt, n, &p.info)
+	p.info.L3, p.info.Len = replyAt, n
+	p.answer = true
+}

@@ -1,0 +1,219 @@
+package forward
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/frame"
+	"github.com/vragent/vragent/fastpath/link"
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// Worker runs the packets of one queue to completion on one thread.
+type Worker struct {
+	// Set once by newWorker.
+	s       *Shared
+	id      int
+	workers int
+	link    link.Link
+	pool    *frame.Pool
+	mem     frame.Memory
+	flows   *flow.Table
+
+	// Owned by the worker's thread.
+	tables *table.Tables      // the view of this turn
+	now    uint32             // ticks of this turn
+	batch  [2 * batchSize]pkt // received here, then handed over by others
+	n      int
+	rx     [batchSize]frame.Desc
+	tx     [txSize]frame.Desc
+	ntx    int
+	wake   [maxWorkers]bool // workers to wake at the end of the turn
+	frags  fragments
+	aging  aging
+	quota  []uint32 // forward entries per key next hop
+	answer [answerSize]byte
+	gather [1 << 16]byte // a packet to be fragmented
+	decide decision      // of the packet at hand
+	in     message       // received last
+	out    message       // built for a packet
+	// lastReverse is the index of the reverse entry inserted last.
+	lastReverse uint32
+	count       counters
+
+	// Written by the worker, read by anyone.
+	alive    atomic.Int64 // monotonic ns of the last turn
+	sleeping atomic.Bool
+
+	// Written by anyone, run by the worker.
+	calls   chan call
+	running atomic.Bool
+	direct  sync.Mutex // runs calls when the worker does not turn
+}
+
+const (
+	batchSize  = 256
+	txSize     = 4 * batchSize
+	answerSize = 1536 // bytes: the largest ICMP error or neighbour advertisement
+)
+
+// TickShift turns monotonic nanoseconds into the ticks of flow entries.
+const TickShift = 24
+
+// Second is about a second in ticks of 16.8 ms.
+const Second = 60
+
+func newWorker(s *Shared, id int, l link.Link) *Worker {
+	w := &Worker{
+		s: s, id: id, workers: s.opts.Workers, link: l,
+		pool: s.opts.Pools[id], mem: s.opts.Memory, flows: s.opts.Flows[id],
+		calls: make(chan call, 16),
+	}
+	w.tables = s.tables.Load()
+	w.count.init()
+	w.aging.visit = w.visit
+	w.recount()
+	return w
+}
+
+// Turn takes one batch off the wire and puts it back on the wire. now is
+// CLOCK_MONOTONIC in nanoseconds. It returns the packets and messages handled.
+//
+// The receive ring is read before the rings of the other workers, so that what
+// a worker announced about a flow is known before the packets that followed.
+func (w *Worker) Turn(now uint64) int {
+	w.begin(now)
+	received := w.receive()
+	messages := w.drain()
+	w.classify()
+	w.own()
+	w.track()
+	w.emit()
+	w.age()
+	w.end()
+	return received + messages
+}
+
+func (w *Worker) begin(now uint64) {
+	w.now = uint32(now >> TickShift)
+	w.alive.Store(int64(now))
+	w.count.loops++
+	if t := w.s.tables.Load(); t != w.tables {
+		w.tables = t
+		w.grow()
+	}
+	w.runCalls()
+}
+
+// end hands everything of the turn to the kernel and wakes whom it concerns.
+func (w *Worker) end() {
+	if w.ntx > 0 {
+		w.transmit()
+	}
+	w.link.Flush()
+	for i := range w.s.workers {
+		if w.wake[i] {
+			w.wake[i] = false
+			w.s.workers[i].Wake()
+		}
+	}
+}
+
+// spin is how long an idle worker turns before it sleeps, poll: adaptive.
+const spin = 50 * time.Microsecond
+
+// nap bounds a sleep, so that aging goes on: a full table is visited in seconds.
+const nap = 20 * time.Millisecond
+
+// Run turns until ctx is done. The caller has locked and pinned the thread.
+func (w *Worker) Run(ctx context.Context) error {
+	w.direct.Lock()
+	w.running.Store(true)
+	w.direct.Unlock()
+	defer w.stop()
+	last := monotonic()
+	for ctx.Err() == nil {
+		now := monotonic()
+		if w.Turn(now) > 0 {
+			last = now
+			continue
+		}
+		if !w.s.opts.Busy && now-last > uint64(spin) {
+			w.sleep()
+		}
+	}
+	return nil
+}
+
+// sleep waits for frames, messages or calls. The flag is up before the rings are
+// looked at again: a sender either sees it, or its message is seen here.
+func (w *Worker) sleep() {
+	w.sleeping.Store(true)
+	if !w.pending() {
+		w.count.sleeps++
+		w.link.Wait(nap)
+	}
+	w.sleeping.Store(false)
+}
+
+func (w *Worker) pending() bool {
+	for i := range w.s.rings {
+		if i != w.id && w.s.rings[i][w.id].Len() > 0 {
+			return true
+		}
+	}
+	return len(w.calls) > 0
+}
+
+// Wake makes a sleeping worker turn.
+func (w *Worker) Wake() {
+	if w.sleeping.Load() {
+		w.link.Wake()
+	}
+}
+
+type call struct {
+	fn   func()
+	done chan struct{}
+}
+
+// Do runs fn on the worker between two turns and waits for it; when the worker
+// is not running, it runs fn here.
+func (w *Worker) Do(fn func()) {
+	w.direct.Lock()
+	if !w.running.Load() {
+		defer w.direct.Unlock()
+		fn()
+		return
+	}
+	c := call{fn: fn, done: make(chan struct{})}
+	w.calls <- c
+	w.direct.Unlock()
+	w.Wake()
+	<-c.done
+}
+
+// stop ends Run: calls from now on run at their caller, those queued run here.
+func (w *Worker) stop() {
+	for !w.direct.TryLock() {
+		w.runCalls()
+	}
+	w.running.Store(false)
+	w.runCalls()
+	w.direct.Unlock()
+}
+
+func (w *Worker) runCalls() {
+	for len(w.calls) > 0 {
+		c := <-w.calls
+		c.fn()
+		close(c.done)
+	}
+}
+
+// owner is the worker that owns the flow entries of t.
+func (w *Worker) owner(t *packet.Tuple) int { return packet.Owner(t.Hash(), w.workers) }

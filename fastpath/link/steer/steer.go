@@ -1,0 +1,147 @@
+// Package steer loads the kernel's half of the fast path: programs that bring
+// every frame of a vif to the worker that owns its flow, and bring what workers
+// send to where it leaves. Programs, maps and attachments belong to the node: they
+// are pinned in BPFDir, outlive every process, and are adopted by the next. It makes
+// no decision about a packet but which worker decides, and creates no device.
+package steer
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Config says what to steer through.
+type Config struct {
+	// BPFDir holds the pins. It is made, and a bpffs mounted on it, when missing.
+	BPFDir               string
+	PuntOuter, PuntInner int // ifindex; see the constants of the same names
+	Workers              int
+}
+
+// Steer is the open steering of a node. Its methods are safe for any goroutine.
+type Steer struct {
+	// Set once by Open.
+	dir     string
+	devices [2]string // names of the punt link's ends, outer first
+	objects steerObjects
+
+	mu    sync.Mutex
+	links map[attachment]link.Link // guarded by mu
+}
+
+// attachment names a pinned link: which program is on which device.
+type attachment struct {
+	program string
+	ifindex int
+}
+
+// Open loads the programs and takes over what a predecessor left pinned: its vifs
+// stay attached, and from here on run our programs. Until a socket is set,
+// frames are dropped.
+func Open(cfg Config) (*Steer, error) {
+	s, err := open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("steering in %s: %w", cfg.BPFDir, err)
+	}
+	return s, nil
+}
+
+func open(cfg Config) (*Steer, error) {
+	if cfg.Workers < 1 || cfg.Workers > MaxWorkers {
+		return nil, fmt.Errorf("%d workers: want 1 to %d", cfg.Workers, MaxWorkers)
+	}
+	s := &Steer{dir: cfg.BPFDir, links: map[attachment]link.Link{}}
+	for i, ifindex := range []int{cfg.PuntOuter, cfg.PuntInner} {
+		dev, err := net.InterfaceByIndex(ifindex)
+		if err != nil {
+			return nil, fmt.Errorf("punt link, interface %d: %w", ifindex, err)
+		}
+		s.devices[i] = dev.Name
+	}
+	if err := ensureBPFFS(s.dir); err != nil {
+		return nil, err
+	}
+	err := s.load(cfg, s.dir)
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		// Another version's maps. Its attachments stay and get our programs, which
+		// know no device yet: pods are mute until their vifs are attached again, and
+		// no frame passes by us.
+		if err = s.unpinMaps(); err == nil {
+			err = s.load(cfg, s.dir)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.adopt(cfg); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// load loads maps, pinned or new, and programs into the kernel.
+func (s *Steer) load(cfg Config, dir string) error {
+	spec, err := loadSteer()
+	if err != nil {
+		return err
+	}
+	for name, m := range spec.Maps {
+		if slices.Contains(mapNames, name) { // .rodata belongs to this load of the programs
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	if err := spec.Variables[steerVarPunt].Set(uint32(cfg.PuntOuter)); err != nil {
+		return err
+	}
+	if err := spec.Variables[steerVarWorkers].Set(uint32(cfg.Workers)); err != nil {
+		return err
+	}
+	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}}
+	if err := spec.LoadAndAssign(&s.objects, opts); err != nil {
+		return fmt.Errorf("load programs: %w", err)
+	}
+	return nil
+}
+
+// mapNames are the pinned maps, each a file of its name.
+var mapNames = []string{steerMapDrops, steerMapExits, steerMapSockets, steerMapSources, steerMapTunnels}
+
+func (s *Steer) unpinMaps() error {
+	for _, name := range mapNames {
+		if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetSocket makes fd, an AF_XDP socket bound to that queue of the punt link's
+// inner end, receive what is steered to worker queue. When the socket's process
+// ends, the kernel takes it out again.
+func (s *Steer) SetSocket(queue, fd int) error {
+	if err := s.objects.Sockets.Put(uint32(queue), uint32(fd)); err != nil {
+		return fmt.Errorf("socket of queue %d: %w", queue, err)
+	}
+	return nil
+}
+
+// Close lets go of the programs; what is pinned stays and goes on working.
+func (s *Steer) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.objects.Close()
+	for at, l := range s.links {
+		err = errors.Join(err, l.Close())
+		delete(s.links, at)
+	}
+	return err
+}

@@ -1,0 +1,187 @@
+package xsk
+
+import (
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vragent/vragent/fastpath/frame"
+)
+
+// Receive implements link.Link.
+func (s *Socket) Receive(b []frame.Desc) int {
+	n := min(s.rx.ready(uint32(len(b))), uint32(len(b)))
+	if n == 0 {
+		s.refill() // after starvation nothing arrives that could cause it
+		return 0
+	}
+	i := s.rx.mine % ringSize
+	k := copy(b[:n], s.rx.slots[i:])
+	copy(b[k:n], s.rx.slots)
+	for n > 0 && b[n-1].Options&frame.Contd != 0 {
+		n-- // the kernel publishes whole packets; only len(b) cuts one
+	}
+	s.rx.mine += n
+	s.rx.consumed()
+	s.refill()
+	return int(n)
+}
+
+// refill gives the kernel chunks to receive into. It works in batches: one store,
+// and one look at the pool's rings, for many chunks. It leaves a reserve in the
+// pool: the replies and fragments a worker makes itself must not starve while the
+// kernel holds buffers for what may come.
+func (s *Socket) refill() {
+	batch, reserve := min(64, s.pool.Cap()/8), min(256, s.pool.Cap()/8)
+	room := int(s.fill.room(ringSize))
+	if room < batch {
+		return
+	}
+	free := s.pool.Len() - reserve
+	if free < batch {
+		return
+	}
+	room = min(room, free)
+	for range room {
+		addr, ok := s.pool.Get()
+		if !ok {
+			break
+		}
+		*s.fill.at(s.fill.mine) = addr
+		s.fill.mine++
+	}
+	s.fill.produced()
+	if s.fill.needWakeup() { // never in copy mode; a driver that starved waits for it
+		unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	}
+}
+
+// Transmit implements link.Link.
+func (s *Socket) Transmit(b []frame.Desc) int {
+	n := min(s.tx.room(uint32(len(b))), uint32(len(b)))
+	for n > 0 && b[n-1].Options&frame.Contd != 0 {
+		n--
+	}
+	if n == 0 {
+		return 0
+	}
+	for i := range b[:n] {
+		d := s.tx.at(s.tx.mine)
+		*d = b[i]
+		d.Options &= frame.Contd // any other bit makes the descriptor invalid
+		s.tx.mine++
+	}
+	s.tx.produced()
+	return int(n)
+}
+
+// stall is how many kicks in a row may send nothing before Flush leaves the rest
+// to the next one.
+const stall = 3
+
+// Flush implements link.Link. In copy mode the kernel sends only inside a system
+// call, and a bounded number of frames: kick until it took all. What the device
+// does not take now (it is down, or too much is on its way) stays in the ring.
+func (s *Socket) Flush() {
+	left := s.tx.pending()
+	for idle := 0; left > 0 && idle < stall; idle++ {
+		if !s.kick() {
+			break
+		}
+		s.reap()
+		if now := s.tx.pending(); now != left {
+			left, idle = now, -1
+		}
+	}
+	s.reap()
+}
+
+// kick makes the kernel send. It reports whether another kick can help.
+//
+// RawSyscall does not tell Go's scheduler, which saves a third of the call; it may,
+// because the call does not sleep.
+func (s *Socket) kick() bool {
+	s.count.kicks.Add(1)
+	_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	switch e {
+	case 0:
+	case unix.EBUSY: // the device dropped a frame, which counts as sent
+		s.count.deviceDrops.Add(1)
+	case unix.EAGAIN, unix.ENOBUFS: // the budget is used up, or the completion ring or the send buffer is full
+		s.count.retries.Add(1)
+	default: // ENETDOWN, ENXIO: the device is down or gone
+		s.count.down.Add(1)
+		return false
+	}
+	return true
+}
+
+// reap takes the chunks of frames that have left back into the pool, whoever is
+// their home. Until they are reaped the kernel sends no more.
+func (s *Socket) reap() {
+	n := s.done.ready(ringSize)
+	if n == 0 {
+		return
+	}
+	for range n {
+		s.pool.Put(*s.done.at(s.done.mine))
+		s.done.mine++
+	}
+	s.done.consumed()
+}
+
+// Wait implements link.Link.
+func (s *Socket) Wait(timeout time.Duration) {
+	if s.rx.ready(1) > 0 {
+		return
+	}
+	if s.tx.pending() > 0 {
+		timeout = min(timeout, time.Millisecond) // nobody tells when the device takes frames again
+	}
+	ts := unix.NsecToTimespec(timeout.Nanoseconds())
+	s.poll[0].Revents, s.poll[1].Revents = 0, 0
+	if n, err := unix.Ppoll(s.poll[:], &ts, nil); err != nil || n <= 0 { // EINTR: as good as a timeout
+		return
+	}
+	if s.poll[1].Revents != 0 {
+		var woken [8]byte
+		unix.Read(s.wakeFd, woken[:]) // resets it; it can only be EAGAIN
+	}
+}
+
+// Wake implements link.Link.
+func (s *Socket) Wake() {
+	one := [8]byte{1}            // the eventfd counts in host order; any number but 0 will do
+	unix.Write(s.wakeFd, one[:]) // EAGAIN: 2^64 wakes are pending, one is enough
+}
+
+// Stats are counters since Open. The first four are the kernel's (XDP_STATISTICS).
+type Stats struct {
+	RxDropped     uint64 // received frames for which there was no chunk, or too few
+	RxRingFull    uint64 // received frames dropped because the worker did not keep up
+	FillRingEmpty uint64 // how often the kernel found no chunk to receive into
+	TxInvalid     uint64 // descriptors the kernel refused: a bug of ours
+
+	DeviceDrops uint64 // frames the device did not take (its other end was full or down)
+	Retries     uint64 // kicks that ended early: budget, completion ring or send buffer
+	Down        uint64 // kicks in vain: the device is down or gone
+	Kicks       uint64
+}
+
+// counters are what the worker counts itself; anyone may read them.
+type counters struct{ kicks, retries, deviceDrops, down atomic.Uint64 }
+
+// Stats reads the counters. Any goroutine may, until Close.
+func (s *Socket) Stats() (Stats, error) {
+	var k unix.XDPStatistics
+	size := uint32(unsafe.Sizeof(k))
+	err := s.get(unix.XDP_STATISTICS, unsafe.Pointer(&k), &size)
+	return Stats{
+		RxDropped: k.Rx_dropped, RxRingFull: k.Rx_ring_full, FillRingEmpty: k.Rx_fill_ring_empty_descs,
+		TxInvalid:   k.Tx_invalid_descs,
+		DeviceDrops: s.count.deviceDrops.Load(), Retries: s.count.retries.Load(),
+		Down: s.count.down.Load(), Kicks: s.count.kicks.Load(),
+	}, err
+}

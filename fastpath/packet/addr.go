@@ -1,0 +1,72 @@
+package packet
+
+import "net/netip"
+
+// Addr is an IP address in 16 bytes; IPv4 is ::ffff:a.b.c.d. The zero value is
+// the IPv6 unspecified address. It is comparable and free of pointers.
+type Addr [16]byte
+
+// mapped4 is the prefix of the 16-byte form of IPv4 addresses (RFC 4291 2.5.5.2).
+const mapped4 = 0xffff
+
+// AddrFrom converts a; a zone is lost, the zero netip.Addr becomes "::".
+func AddrFrom(a netip.Addr) Addr {
+	if !a.IsValid() {
+		return Addr{}
+	}
+	return a.As16()
+}
+
+// AddrFrom4 converts the four bytes at b.
+func AddrFrom4(b []byte) Addr {
+	_ = b[3]
+	return Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
+}
+
+// Netip returns a as netip.Addr; IPv4 addresses come out as IPv4.
+func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
+
+// Is4 reports whether a is an IPv4 address.
+func (a Addr) Is4() bool {
+	return be32(a[0:]) == 0 && be32(a[4:]) == 0 && be32(a[8:]) == mapped4
+}
+
+// As4 returns the last four bytes: the address when Is4.
+func (a Addr) As4() [4]byte { return [4]byte(a[12:]) }
+
+// IsUnspecified reports whether a is 0.0.0.0 or "::".
+func (a Addr) IsUnspecified() bool {
+	return a == Addr{} || a == Addr{10: 0xff, 11: 0xff}
+}
+
+// IsMulticast reports whether a is multicast or the IPv4 limited broadcast address.
+func (a Addr) IsMulticast() bool {
+	if !a.Is4() {
+		return a[0] == 0xff
+	}
+	return a[12]&0xf0 == 0xe0 || be32(a[12:]) == 0xffffffff
+}
+
+func (a Addr) String() string { return a.Netip().String() }
+
+// fold is the address's share of Tuple.Hash.
+func (a *Addr) fold() uint32 {
+	if a.Is4() {
+		return be32(a[12:])
+	}
+	return be32(a[0:]) ^ be32(a[4:]) ^ be32(a[8:]) ^ be32(a[12:])
+}
+
+// sum adds the address up for Internet checksums. The 0xffff of a mapped IPv4
+// address is zero in one's complement, so both families need no distinction.
+func (a *Addr) sum() uint64 {
+	return uint64(be32(a[0:])) + uint64(be32(a[4:])) + uint64(be32(a[8:])) + uint64(be32(a[12:]))
+}
+
+// IsLinkLocal reports whether a is of 169.254.0.0/16 (RFC 3927) or fe80::/10.
+func (a Addr) IsLinkLocal() bool {
+	if a.Is4() {
+		return a[12] == 169 && a[13] == 254
+	}
+	return a[0] == 0xfe && a[1]&0xc0 == 0x80
+}

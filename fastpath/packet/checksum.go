@@ -1,0 +1,62 @@
+package packet
+
+import "encoding/binary"
+
+// add adds b to sum as big-endian 16-bit words (RFC 1071); an odd last byte is
+// padded with zero. Fold it to get the one's complement sum. 32 bits are added
+// at a time: their carries fold back later, and 2^32 of them fit.
+func add(sum uint64, b []byte) uint64 {
+	for len(b) >= 8 {
+		v := binary.BigEndian.Uint64(b)
+		sum += v>>32 + v&0xffffffff
+		b = b[8:]
+	}
+	if len(b) >= 4 {
+		sum += uint64(be32(b))
+		b = b[4:]
+	}
+	if len(b) >= 2 {
+		sum += uint64(be16(b))
+		b = b[2:]
+	}
+	if len(b) == 1 {
+		sum += uint64(b[0]) << 8
+	}
+	return sum
+}
+
+// fold brings a sum to 16 bits with end-around carry. Only zero folds to zero.
+func fold(sum uint64) uint16 {
+	sum = sum>>32 + sum&0xffffffff
+	sum = sum>>32 + sum&0xffffffff
+	sum = sum>>16 + sum&0xffff
+	sum = sum>>16 + sum&0xffff
+	return uint16(sum>>16 + sum)
+}
+
+// pseudo is the sum of the pseudo-header of TCP, UDP and ICMPv6 (RFC 9293 3.1, RFC 8200 8.1).
+func pseudo(src, dst *Addr, proto uint8, length int) uint64 {
+	return src.sum() + dst.sum() + uint64(proto) + uint64(length)
+}
+
+// change is what replacing words that add up to old by words that add up to new
+// adds to a checksum's sum: ~m + m' of RFC 1624.
+func change(old, new uint64) uint64 { return uint64(^fold(old)) + new }
+
+// fix applies a change to the checksum at b[at:]: HC' = ~(~HC + ~m + m'), RFC 1624
+// equation 3. It never turns a sum into the other zero than a full computation does.
+func fix(b []byte, at int, change uint64) {
+	put16(b[at:], ^fold(uint64(^be16(b[at:]))+change))
+}
+
+// fixUDP is fix where 0 means that the sender computed none, and stays; a
+// computed 0 is sent as 0xffff (RFC 768).
+func fixUDP(b []byte, at int, change uint64) {
+	if be16(b[at:]) == 0 {
+		return
+	}
+	fix(b, at, change)
+	if be16(b[at:]) == 0 {
+		put16(b[at:], 0xffff)
+	}
+}

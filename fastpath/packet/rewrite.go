@@ -1,0 +1,90 @@
+package packet
+
+// Rewrite replaces addresses and ports by those of to, in place, with incremental
+// checksums, and updates in.Tuple. Ports are ignored in a tail fragment and for
+// protocols without ports; for ICMP echo the identifier is rewritten. to.Proto is
+// ignored, its family must be the packet's.
+//
+// It returns true when SCTP ports changed: the CRC covers the whole packet and
+// must be redone with PutSCTPChecksum (impossible when the packet is a fragment).
+func Rewrite(b []byte, in *Info, to Tuple) (sctp bool) {
+	to.Proto = in.Tuple.Proto
+	if to == in.Tuple {
+		return false
+	}
+	addrs := change(in.Tuple.Src.sum()+in.Tuple.Dst.sum(), to.Src.sum()+to.Dst.sum())
+	h := b[in.L3:]
+	if in.V6 {
+		copy(h[ipv6Src:], to.Src[:])
+		copy(h[ipv6Dst:], to.Dst[:])
+	} else {
+		copy(h[ipv4Src:], to.Src[12:])
+		copy(h[ipv4Dst:], to.Dst[12:])
+		fix(h, ipv4Checksum, addrs)
+	}
+	if in.L4 == 0 {
+		to.Sport, to.Dport = 0, 0
+	} else {
+		sctp = rewriteL4(b[in.L4:], in, &to, addrs)
+	}
+	in.Tuple = to
+	return sctp
+}
+
+// rewriteL4 writes to's ports into the header h and applies the change of the
+// addresses and of the ports to its checksum. Ports that the protocol has not are zeroed in to.
+func rewriteL4(h []byte, in *Info, to *Tuple, addrs uint64) (sctp bool) {
+	from := &in.Tuple
+	switch from.Proto {
+	case ProtoICMP:
+		fix(h, icmpChecksum, rewriteEcho(h, in, to)) // covers no addresses
+		return false
+	case ProtoICMPv6:
+		fix(h, icmpChecksum, addrs+rewriteEcho(h, in, to))
+		return false
+	}
+	put16(h[0:], to.Sport)
+	put16(h[2:], to.Dport)
+	ports := change(uint64(from.Sport)+uint64(from.Dport), uint64(to.Sport)+uint64(to.Dport))
+	switch from.Proto {
+	case ProtoTCP:
+		if len(h) >= tcpChecksum+2 { // not so in the eight bytes an ICMP error may quote
+			fix(h, tcpChecksum, addrs+ports)
+		}
+	case ProtoUDP:
+		fixUDP(h, udpChecksum, addrs+ports)
+	case ProtoSCTP:
+		return to.Sport != from.Sport || to.Dport != from.Dport
+	}
+	return false
+}
+
+// rewriteEcho writes the echo identifier and returns its change of the checksum.
+func rewriteEcho(h []byte, in *Info, to *Tuple) uint64 {
+	var id uint16
+	switch echo(in.V6, in.ICMPType) {
+	case echoRequest:
+		id, to.Dport = to.Sport, 0
+	case echoReply:
+		id, to.Sport = to.Dport, 0
+	default:
+		to.Sport, to.Dport = 0, 0
+		return 0
+	}
+	old := be16(h[icmpID:])
+	put16(h[icmpID:], id)
+	return change(uint64(old), uint64(id))
+}
+
+// DecTTL takes one from the TTL or hop limit. The caller has checked that it is above 1.
+func DecTTL(b []byte, in *Info) {
+	h := b[in.L3:]
+	in.TTL--
+	if in.V6 {
+		h[7] = in.TTL
+		return
+	}
+	old := be16(h[8:])
+	h[8] = in.TTL
+	fix(h, ipv4Checksum, change(uint64(old), uint64(be16(h[8:]))))
+}

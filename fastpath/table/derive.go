@@ -1,0 +1,118 @@
+package table
+
+// derive resolves what the edit changed and everything that depends on it, from
+// the leaves up: vifs, next hops that send, composites, services. On the way it
+// collects the next hops whose generation moves (see Builder).
+func (e *edit) derive() {
+	d := derivation{edit: e, composites: map[NextHopID]struct{}{}, services: map[NextHopID]struct{}{}}
+	for id, v := range e.vifs {
+		if v != nil {
+			d.frames(id)
+		}
+	}
+	for id, old := range e.was {
+		d.changed(id, old)
+	}
+	for id := range e.remapped {
+		e.bump[id] = struct{}{}
+		d.affect(id, NHComposite)
+	}
+	for id := range d.composites {
+		e.own(id).resolve(&e.tables)
+		e.bump[id] = struct{}{}
+		d.affect(id, NHService)
+	}
+	for id := range d.services {
+		e.own(id).resolve(&e.tables)
+		e.bump[id] = struct{}{}
+	}
+	for id := range e.routed {
+		e.bump[id] = struct{}{}
+		d.descend(e.tables.NH(id))
+	}
+	for id, old := range e.was {
+		d.descend(old)
+		d.descend(e.tables.NH(id))
+	}
+}
+
+// derivation is what derive has still to resolve.
+type derivation struct {
+	*edit
+	composites, services map[NextHopID]struct{}
+}
+
+// frames writes the frame headers of the next hops that deliver to a changed vif.
+func (d *derivation) frames(id VifID) {
+	for _, nh := range d.index.vifNHs.get(uint32(id)) {
+		if t := d.tables.NH(nh).Type; t == NHEncap || t == NHHost {
+			d.own(nh).resolve(&d.tables)
+		}
+	}
+}
+
+// changed resolves a next hop that was old, or leaves it for later if it
+// depends on others.
+func (d *derivation) changed(id NextHopID, old *NH) {
+	n := d.tables.nhs.get(uint32(id))
+	if n == nil {
+		return
+	}
+	d.bump[id] = struct{}{}
+	switch n.Type {
+	case NHComposite:
+		d.composites[id] = struct{}{}
+	case NHService:
+		d.services[id] = struct{}{}
+	default:
+		d.own(id).resolve(&d.tables)
+		if old == nil || old.Usable != n.Usable || mayBeMember(old.Type) != mayBeMember(n.Type) {
+			d.affect(id, NHComposite)
+			d.affect(id, NHService)
+		}
+	}
+}
+
+// affect has those next hops of type t resolved that list id. (Until a replay
+// is in sync, a service may list what is no composite any more.)
+func (d *derivation) affect(id NextHopID, t NHType) {
+	set := d.composites
+	if t == NHService {
+		set = d.services
+	}
+	for _, user := range d.index.users.get(uint32(id)) {
+		if d.tables.NH(user).Type == t {
+			set[user] = struct{}{}
+		}
+	}
+}
+
+// descend moves the composites of a service that changed or is led to by other routes.
+func (d *derivation) descend(n *NH) {
+	if n != nil && n.Type == NHService {
+		for _, l := range n.Listeners {
+			d.bump[l.NH] = struct{}{}
+		}
+	}
+}
+
+// own returns a next hop that this edit may change.
+func (e *edit) own(id NextHopID) *NH {
+	if n := e.nhs[id]; n != nil {
+		return n
+	}
+	n := *e.tables.NH(id)
+	e.nhs[id] = &n
+	e.tables.nhs.set(e.stamp, uint32(id), &n)
+	e.changed = true
+	return &n
+}
+
+// stampGenerations gives gen to every next hop whose generation moves.
+func (e *edit) stampGenerations(gen uint32) {
+	for id := range e.bump {
+		if e.tables.nhs.get(uint32(id)) != nil {
+			e.own(id).Gen = gen
+		}
+	}
+}

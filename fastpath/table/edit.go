@@ -1,0 +1,278 @@
+package table
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
+
+	"github.com/vragent/vragent/fastpath/packet"
+)
+
+// edit is the next version of the tables while it is being made. It shares what
+// it does not change with the version before; to give it up is to forget it.
+type edit struct {
+	// Set once by Builder.edit.
+	stamp  uint64
+	replay *replay // open replay, or nil
+
+	// The next version.
+	tables  Tables
+	index   index
+	changed bool
+
+	// What happened, for derive.
+	nhs      map[NextHopID]*NH      // next hops of this version alone, free to change
+	was      map[NextHopID]*NH      // changed and removed next hops as they were; nil: new
+	vifs     map[VifID]*VifEntry    // vifs of this version alone, free to change
+	routed   map[NextHopID]struct{} // next hops whose flows a changed route may lead elsewhere
+	remapped map[NextHopID]struct{} // next hops whose vif has other port maps
+	bump     map[NextHopID]struct{} // next hops whose generation moves
+}
+
+// apply makes the upserts of d in the order in which things refer to each
+// other, then its removals, and checks every reference that may have broken.
+func (e *edit) apply(d *Delta) error {
+	u, r := &d.Upsert, &d.Remove
+	for _, step := range []func() error{
+		func() error { return u.unique() },
+		func() error { return each(u.VRFs, e.putVRF) },
+		func() error { return each(u.Vifs, e.putVif) },
+		func() error { return each(u.NextHops, e.putNH) },
+		func() error { return each(u.Vifs, e.checkVif) },
+		func() error { return each(u.NextHops, e.checkNH) },
+		func() error { return each(u.Labels, e.putLabel) },
+		func() error { return each(u.PortMaps, e.putPortMap) },
+		func() error { return each(u.Routes, e.putRoute) },
+		func() error { return e.putPeers(u.Peers, r.Peers) },
+		func() error { return e.remove(r) },
+		func() error { return each(u.Vifs, e.checkVifUsers) },
+		func() error { return e.checkRetyped() },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// object is a pointer to something of a State that can say which one it is.
+type object[T any] interface {
+	*T
+	name() string
+}
+
+// each calls do for every object and names the one it refuses.
+func each[T any, P object[T]](list []T, do func(*T) error) error {
+	for i := range list {
+		if err := do(&list[i]); err != nil {
+			return fmt.Errorf("%s: %w", P(&list[i]).name(), err)
+		}
+	}
+	return nil
+}
+
+func (e *edit) putVRF(v *VRF) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	n := VRF{ID: v.ID, Name: v.Name, Router4: v.Router4.Unmap(), Router6: v.Router6}
+	entry := &VRFEntry{VRF: n, Router4: router4, Router6: router6}
+	if n.Router4.IsValid() {
+		entry.Router4 = packet.AddrFrom(n.Router4)
+	}
+	if n.Router6.IsValid() {
+		entry.Router6 = packet.AddrFrom(n.Router6)
+	}
+	if old := e.tables.VRF(v.ID); old == nil {
+		entry.routes = new(bart.Table[Hop])
+	} else if old.VRF == n {
+		return nil
+	} else {
+		entry.routes = old.routes
+	}
+	e.tables.vrfs.set(e.stamp, uint32(v.ID), entry)
+	e.changed = true
+	return nil
+}
+
+func (e *edit) putVif(v *Vif) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	entry := &VifEntry{Vif: *v}
+	entry.Addrs = nil
+	for _, a := range v.Addrs {
+		entry.Addrs = append(entry.Addrs, a.Unmap())
+		entry.Sources = append(entry.Sources, packet.AddrFrom(a))
+	}
+	old := e.tables.Vif(v.ID)
+	if old != nil {
+		if equalVif(&old.Vif, &entry.Vif) {
+			return nil
+		}
+		entry.ports = slices.Clone(old.ports)
+		e.index.unlinkVif(e.stamp, &old.Vif)
+		if v.NH != 0 && (old.VRF != v.VRF || !slices.Equal(old.Addrs, entry.Addrs)) {
+			e.bump[v.NH] = struct{}{}
+		}
+	}
+	e.index.linkVif(e.stamp, &entry.Vif)
+	e.setVif(v.ID, entry)
+	return nil
+}
+
+func equalVif(a, b *Vif) bool {
+	x, y := *a, *b
+	x.Addrs, y.Addrs = nil, nil
+	return slices.Equal(a.Addrs, b.Addrs) && x.ID == y.ID && x.Kind == y.Kind && x.Name == y.Name &&
+		x.Ifindex == y.Ifindex && x.VRF == y.VRF && x.NH == y.NH && x.MAC == y.MAC && x.MTU == y.MTU &&
+		x.Owner == y.Owner && x.VMI == y.VMI
+}
+
+func (e *edit) putNH(n *NextHop) error {
+	if err := n.check(); err != nil {
+		return err
+	}
+	if n.ID == 0 {
+		return nil // always there
+	}
+	entry := newNH(n)
+	old := e.tables.nhs.get(uint32(n.ID))
+	if old != nil {
+		if equalNH(&old.NextHop, &entry.NextHop) {
+			return nil
+		}
+		entry.Gen = old.Gen
+	}
+	e.index.relinkNH(e.stamp, old, entry)
+	e.was[n.ID], e.nhs[n.ID] = old, entry
+	e.tables.nhs.set(e.stamp, uint32(n.ID), entry)
+	e.changed = true
+	return nil
+}
+
+func (e *edit) putLabel(l *LabelEntry) error {
+	if err := e.checkLabel(l); err != nil {
+		return err
+	}
+	old, ok := e.tables.Label(l.Label)
+	if ok && old == l.NH {
+		return nil
+	}
+	if ok {
+		e.index.countNH(e.stamp, old, -1)
+	}
+	e.index.countNH(e.stamp, l.NH, +1)
+	e.tables.labels.set(e.stamp, uint32(l.Label), l.NH+1)
+	e.changed = true
+	return nil
+}
+
+func (e *edit) putPortMap(m *PortMap) error {
+	if err := m.check(); err != nil {
+		return err
+	}
+	v := e.tables.Vif(m.Vif)
+	if v == nil {
+		return errors.New("the vif is unknown")
+	}
+	p := portEntry{
+		vip: packet.AddrFrom(m.VIP), fixed: packet.AddrFrom(m.Fixed),
+		proto: m.Proto, port: m.Port, target: m.Target,
+	}
+	at := v.search(&p)
+	there := at < len(v.ports) && comparePorts(&v.ports[at], &p) == 0
+	if there && v.ports[at] == p {
+		return nil
+	}
+	v = e.ownVif(m.Vif)
+	if there {
+		v.ports[at] = p
+	} else {
+		v.ports = slices.Insert(v.ports, at, p)
+	}
+	e.remapped[v.NH] = struct{}{}
+	return nil
+}
+
+func (e *edit) putRoute(r *Route) error {
+	if err := e.checkRoute(r); err != nil {
+		return err
+	}
+	v := e.tables.VRF(r.VRF)
+	hop := Hop{NH: r.NH, Label: r.Label, Bits: uint8(r.Prefix.Bits())}
+	old, ok := v.routes.Get(r.Prefix)
+	if ok && old == hop {
+		return nil
+	}
+	if ok {
+		e.index.countNH(e.stamp, old.NH, -1)
+	} else {
+		old, _ = v.routes.LookupPrefix(r.Prefix) // the covering route; none: next hop 0
+	}
+	e.routed[old.NH] = struct{}{}
+	e.index.countNH(e.stamp, r.NH, +1)
+	e.setRoutes(v, v.routes.InsertPersist(r.Prefix, hop))
+	return nil
+}
+
+// setRoutes gives v's successor other routes.
+func (e *edit) setRoutes(v *VRFEntry, routes *bart.Table[Hop]) {
+	next := *v
+	next.routes = routes
+	e.tables.vrfs.set(e.stamp, uint32(v.ID), &next)
+	e.changed = true
+}
+
+func (e *edit) putPeers(upsert, remove []netip.Addr) error {
+	if len(upsert)+len(remove) == 0 {
+		return nil
+	}
+	peers := e.tables.peers
+	wanted := make(map[packet.Addr]struct{}, peers.count+len(upsert))
+	for _, p := range peers.list() {
+		wanted[p] = struct{}{}
+	}
+	differs := false
+	for _, p := range upsert {
+		if err := checkPeer(p); err != nil {
+			return fmt.Errorf("peer %v: %w", p, err)
+		}
+		if a := packet.AddrFrom(p); !peers.has(a) {
+			wanted[a], differs = struct{}{}, true
+		}
+	}
+	for _, p := range remove {
+		a := packet.AddrFrom(p)
+		if _, ok := wanted[a]; ok {
+			delete(wanted, a)
+			differs = true
+		}
+	}
+	if differs {
+		e.tables.peers = newPeerSet(wanted)
+		e.changed = true
+	}
+	return nil
+}
+
+// setVif makes v the vif of id; nil removes it.
+func (e *edit) setVif(id VifID, v *VifEntry) {
+	e.vifs[id] = v
+	e.tables.vifs.set(e.stamp, uint32(id), v)
+	e.changed = true
+}
+
+// ownVif returns a vif that this edit may change.
+func (e *edit) ownVif(id VifID) *VifEntry {
+	if v := e.vifs[id]; v != nil {
+		return v
+	}
+	v := *e.tables.Vif(id)
+	v.ports = slices.Clone(v.ports)
+	e.setVif(id, &v)
+	return &v
+}

@@ -1,0 +1,89 @@
+package table
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// State returns everything in t as the agent would say it, sorted by id,
+// prefix and key. Next hop 0 goes without saying.
+func (t *Tables) State() State {
+	s := t.objects()
+	t.eachRoute(func(r Route) bool {
+		s.Routes = append(s.Routes, r)
+		return true
+	})
+	return s
+}
+
+// objects is State without the routes.
+func (t *Tables) objects() (s State) {
+	t.vifs.all(func(_ uint32, v *VifEntry) {
+		if v == nil {
+			return
+		}
+		s.Vifs = append(s.Vifs, v.Vif)
+		for i := range v.ports {
+			s.PortMaps = append(s.PortMaps, v.ports[i].portMap(v.ID))
+		}
+	})
+	t.vrfs.all(func(_ uint32, v *VRFEntry) {
+		if v != nil {
+			s.VRFs = append(s.VRFs, v.VRF)
+		}
+	})
+	t.nhs.all(func(id uint32, n *NH) {
+		if n != nil && id != 0 {
+			s.NextHops = append(s.NextHops, n.NextHop)
+		}
+	})
+	t.labels.all(func(l uint32, n NextHopID) {
+		if n != 0 {
+			s.Labels = append(s.Labels, LabelEntry{Label(l), n - 1})
+		}
+	})
+	for _, p := range t.peers.list() {
+		s.Peers = append(s.Peers, p.Netip())
+	}
+	slices.SortFunc(s.Peers, netip.Addr.Compare)
+	return s
+}
+
+// eachRoute visits the routes of all VRFs, sorted, until visit returns false.
+func (t *Tables) eachRoute(visit func(Route) bool) {
+	more := true
+	t.vrfs.all(func(_ uint32, v *VRFEntry) {
+		if v == nil || !more {
+			return
+		}
+		for prefix, hop := range v.routes.AllSorted() {
+			if more = visit(Route{VRF: v.ID, Prefix: prefix, NH: hop.NH, Label: hop.Label}); !more {
+				return
+			}
+		}
+	})
+}
+
+// Vifs calls visit for every vif, in the order of their ids.
+func (t *Tables) Vifs(visit func(*VifEntry)) {
+	t.vifs.all(func(_ uint32, v *VifEntry) {
+		if v != nil {
+			visit(v)
+		}
+	})
+}
+
+func (p *portEntry) portMap(vif VifID) PortMap {
+	return PortMap{Vif: vif, VIP: p.vip.Netip(), Proto: p.proto, Port: p.port, Fixed: p.fixed.Netip(), Target: p.target}
+}
+
+// sortedKeys returns the keys of m in order.
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

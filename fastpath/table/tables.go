@@ -1,0 +1,156 @@
+package table
+
+import (
+	"bytes"
+	"cmp"
+	"net/netip"
+
+	"github.com/gaissmai/bart"
+
+	"github.com/vragent/vragent/fastpath/packet"
+)
+
+// Largest ids. Tables are indexed by id, so ids must be allocated densely.
+const (
+	MaxID    = 1 << 22 // vif, VRF, next hop
+	MinLabel = 16
+	MaxLabel = 1<<20 - 1
+	// MaxMembers is what a flow entry's 12-bit member position can name.
+	MaxMembers = 4095
+)
+
+// Tables is one immutable view of the network. All methods may be called by
+// any goroutine; none of those that workers call allocates, locks or uses a
+// Go map.
+type Tables struct {
+	vifs   array[*VifEntry]
+	vrfs   array[*VRFEntry]
+	nhs    array[*NH]
+	labels array[NextHopID] // next hop + 1; 0: no such label
+	peers  peerSet
+}
+
+// VifEntry is a Vif as workers read it.
+type VifEntry struct {
+	Vif
+	Sources []packet.Addr // Vif.Addrs
+	ports   []portEntry   // sorted by comparePorts
+}
+
+// portEntry is a PortMap as workers read it.
+type portEntry struct {
+	vip, fixed   packet.Addr
+	proto        uint8
+	port, target uint16
+}
+
+// VRFEntry is a VRF as workers read it.
+type VRFEntry struct {
+	VRF
+	Router4, Router6 packet.Addr // never unset
+	routes           *bart.Table[Hop]
+}
+
+// Hop is where a route leads.
+type Hop struct {
+	NH    NextHopID
+	Label Label
+	Bits  uint8 // length of the route's prefix
+}
+
+var (
+	router4 = packet.AddrFrom(netip.AddrFrom4([4]byte{169, 254, 1, 1}))
+	router6 = packet.AddrFrom(netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 1}))
+)
+
+// absent stands for every next hop that does not exist. No flow was ever
+// decided under generation 0, so flows of a removed next hop are decided anew.
+var absent = &NH{NextHop: NextHop{Type: NHDiscard}}
+
+// Vif returns the vif, nil if there is none.
+func (t *Tables) Vif(id VifID) *VifEntry { return t.vifs.get(uint32(id)) }
+
+// VRF returns the VRF, nil if there is none.
+func (t *Tables) VRF(id VRFID) *VRFEntry { return t.vrfs.get(uint32(id)) }
+
+// NH returns the next hop; one that does not exist discards. Never nil.
+func (t *Tables) NH(id NextHopID) *NH {
+	if n := t.nhs.get(uint32(id)); n != nil {
+		return n
+	}
+	return absent
+}
+
+// Label returns where packets with label l go.
+func (t *Tables) Label(l Label) (NextHopID, bool) {
+	n := t.labels.get(uint32(l))
+	return n - 1, n != 0
+}
+
+// Peer reports whether tunnel packets from a are accepted.
+func (t *Tables) Peer(a packet.Addr) bool { return t.peers.has(a) }
+
+// Lookup returns the longest match for a among the routes of vrf.
+func (t *Tables) Lookup(vrf VRFID, a packet.Addr) (Hop, bool) {
+	v := t.vrfs.get(uint32(vrf))
+	if v == nil {
+		return Hop{}, false
+	}
+	return v.routes.Lookup(a.Netip())
+}
+
+// PortMap returns the address and port that (vip, proto, port) stands for on vif.
+func (t *Tables) PortMap(vif VifID, vip packet.Addr, proto uint8, port uint16) (fixed packet.Addr, target uint16, ok bool) {
+	v := t.vifs.get(uint32(vif))
+	if v == nil {
+		return packet.Addr{}, 0, false
+	}
+	want := portEntry{vip: vip, proto: proto, port: port}
+	i := v.search(&want)
+	if i == len(v.ports) || comparePorts(&v.ports[i], &want) != 0 {
+		return packet.Addr{}, 0, false
+	}
+	return v.ports[i].fixed, v.ports[i].target, true
+}
+
+// HasVIP reports whether vif has a port map for any port of vip.
+func (t *Tables) HasVIP(vif VifID, vip packet.Addr) bool {
+	v := t.vifs.get(uint32(vif))
+	if v == nil {
+		return false
+	}
+	i := v.search(&portEntry{vip: vip})
+	return i < len(v.ports) && v.ports[i].vip == vip
+}
+
+// Owns reports whether a is one of the addresses the vif may send from.
+func (v *VifEntry) Owns(a packet.Addr) bool {
+	for i := range v.Sources {
+		if v.Sources[i] == a {
+			return true
+		}
+	}
+	return false
+}
+
+// search returns the index of the first port map that is not less than want.
+func (v *VifEntry) search(want *portEntry) int {
+	lo, hi := 0, len(v.ports)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if comparePorts(&v.ports[mid], want) < 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// comparePorts orders by what identifies a port map on a vif.
+func comparePorts(a, b *portEntry) int {
+	if c := bytes.Compare(a.vip[:], b.vip[:]); c != 0 {
+		return c
+	}
+	return cmp.Compare(uint32(a.proto)<<16|uint32(a.port), uint32(b.proto)<<16|uint32(b.port))
+}
