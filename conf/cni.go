@@ -103,20 +103,19 @@ func (c *checks) attachments(key string, list []CNIAttachment) {
 	}
 }
 
-// Valid returns the attachments GC must keep. An absent list is an error, for
-// it would condemn every pod; an empty one or null (how libcni writes it) is not.
-func (v *CNI) Valid(stdin []byte) ([]CNIAttachment, error) {
+// Valid returns the attachments GC must keep. given is false when the runtime
+// sent no list at all, which is not the same as an empty one: that, or null
+// (libcni's way to write it), condemns every attachment.
+func (v *CNI) Valid(stdin []byte) (list []CNIAttachment, given bool, err error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(stdin, &keys); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if _, ok := keys["cni.dev/valid-attachments"]; ok {
-		return v.ValidAttachments, nil
+		return v.ValidAttachments, true, nil
 	}
-	if _, ok := keys["cni.dev/attachments"]; ok {
-		return v.Attachments, nil
-	}
-	return nil, &Error{cniFile, "cni.dev/valid-attachments", "is missing", "GC needs the list of what to keep"}
+	_, given = keys["cni.dev/attachments"]
+	return v.Attachments, given, nil
 }
 
 // CNIList is a conflist as an operator writes it.

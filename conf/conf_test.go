@@ -207,9 +207,9 @@ func TestCNIValidAttachments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := v.Valid(text)
-		if (err != nil) != (want < 0) || (err == nil && len(list) != want) {
-			t.Errorf("%s: got %v, %v", more, list, err)
+		list, given, err := v.Valid(text)
+		if err != nil || given != (want >= 0) || (given && len(list) != want) {
+			t.Errorf("%s: got %v, %t, %v", more, list, given, err)
 		}
 	}
 }
@@ -249,7 +249,7 @@ func FuzzParseCNI(f *testing.F) {
 		if v.Name == "" || v.Type != CNIType || v.MTU < 0 || v.MTU > 65535 || v.WaitSeconds < 0 || !filepath.IsAbs(v.RunDir) {
 			t.Fatalf("taken: %+v", v)
 		}
-		_, _ = v.Valid(stdin)
+		_, _, _ = v.Valid(stdin)
 	})
 }
 

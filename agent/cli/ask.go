@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,6 +27,9 @@ type unreachable struct {
 }
 
 func (e *unreachable) Error() string {
+	if strings.Contains(e.cause.Error(), e.socket) {
+		return fmt.Sprintf("the %s does not answer: %v (%s)", e.who, e.cause, e.fix)
+	}
 	return fmt.Sprintf("the %s does not answer on %s: %v (%s)", e.who, e.socket, e.cause, e.fix)
 }
 

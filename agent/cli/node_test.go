@@ -21,10 +21,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 // node is a run directory with a fake fast path and agent behind its sockets.
-type node struct {
-	dir  string
-	wait sync.WaitGroup
-}
+type node struct{ dir string }
 
 func newNode(t *testing.T) *node {
 	t.Helper()
@@ -45,7 +42,8 @@ func serve[Req, Rep any](t *testing.T, n *node, socket string, answer func(*Req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.wait.Go(func() {
+	var wait sync.WaitGroup
+	wait.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -63,7 +61,7 @@ func serve[Req, Rep any](t *testing.T, n *node, socket string, answer func(*Req)
 			_ = c.Close()
 		}
 	})
-	t.Cleanup(func() { _ = l.Close(); n.wait.Wait() })
+	t.Cleanup(func() { _ = l.Close(); wait.Wait() })
 }
 
 func (n *node) withFastPath(t *testing.T) *node {
@@ -165,7 +163,7 @@ func state() *table.State {
 			route(2, "2001:db8:1::/122", 30, 20),
 			route(1, "198.51.100.0/24", 22, 0),
 		},
-		Labels: []table.LabelEntry{{Label: 24, NH: 24}, {Label: 20, NH: 25}, {Label: 23, NH: 23}, {Label: 40, NH: 40}},
+		Labels:   []table.LabelEntry{{Label: 24, NH: 24}, {Label: 20, NH: 25}, {Label: 23, NH: 23}, {Label: 40, NH: 40}},
 		PortMaps: []table.PortMap{{Vif: 4, VIP: addr("203.0.113.10"), Proto: 6, Port: 8888, Fixed: addr("192.0.2.4"), Target: 80}},
 		Peers:    []netip.Addr{addr("198.51.100.2"), addr("198.51.100.3")},
 	}

@@ -25,6 +25,7 @@ const (
 	CodeDegraded      = 51  // STATUS: existing containers may have limited connectivity
 	CodeUnknownPod    = 100 // CHECK, DEL: no such attachment
 	CodeConflict      = 101 // ADD: the attachment exists elsewhere
+	CodeChanged       = 102 // CHECK: the interface is not as ADD made it, or not live in the fast path
 	CodeInternal      = 999
 )
 

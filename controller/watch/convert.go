@@ -36,7 +36,7 @@ func (c *collector) meta(kind string, o *metav1.ObjectMeta, namespaced bool) (pl
 		m.UID = plan.Derive(kind, m.Namespace, m.Name)
 	}
 	if o.CreationTimestamp.IsZero() {
-		m.Created = c.since
+		m.Created = c.born(objectKey{kind, m.Namespace, m.Name})
 	}
 	return m, nil
 }

@@ -69,9 +69,9 @@ func hasContent(text []byte) bool {
 	return false
 }
 
-// parse reads the objects of one file. since stands in for the creation time
+// parse reads the objects of one file. born stands in for the creation time
 // of objects that state none. Every error names its document and field.
-func parse(text []byte, since time.Time) (*plan.Cluster, error) {
+func parse(text []byte, born func(objectKey) time.Time) (*plan.Cluster, error) {
 	docs, err := split(text)
 	if err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func parse(text []byte, since time.Time) (*plan.Cluster, error) {
 	if len(docs) == 0 {
 		return nil, errors.New("holds no object; remove the file to remove what it held")
 	}
-	c := &collector{since: since, out: &plan.Cluster{}}
+	c := &collector{born: born, out: &plan.Cluster{}}
 	for _, d := range docs {
 		j, err := yaml.YAMLToJSONStrict(d.text)
 		if err == nil {
@@ -94,8 +94,8 @@ func parse(text []byte, since time.Time) (*plan.Cluster, error) {
 
 // collector converts objects one after the other.
 type collector struct {
-	since time.Time
-	out   *plan.Cluster
+	born func(objectKey) time.Time
+	out  *plan.Cluster
 }
 
 // object decodes one object by its kind. A list is its items.
@@ -181,4 +181,3 @@ func plain(err error) error {
 	}
 	return errors.New(strings.Join(strings.Fields(strings.ReplaceAll(s, "\n", "; ")), " "))
 }
-

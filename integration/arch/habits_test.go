@@ -15,7 +15,8 @@ var goStatements = map[string]string{}
 // constructors build package-level values that nobody changes.
 var constructors = []string{
 	"errors.New", "fmt.Errorf", "regexp.MustCompile", "netip.MustParseAddr", "netip.MustParsePrefix", "netip.AddrFrom4",
-	"netip.AddrFrom16", "netip.PrefixFrom", "net.ParseIP", "template.Must", "strings.NewReplacer", "sync.OnceValues",
+	"netip.AddrFrom16", "netip.PrefixFrom", "net.ParseIP", "template.Must", "strings.NewReplacer", "crc32.MakeTable",
+	"packet.AddrFrom", "packet.AddrFrom4",
 }
 
 func checkTypeNames(t *testing.T, r *repo, f *file) {
@@ -78,29 +79,33 @@ func TestNoMutableGlobals(t *testing.T) {
 				continue
 			}
 			for _, s := range g.Specs {
-				checkVar(t, r, f, s.(*ast.ValueSpec), isEmbed(g, s.(*ast.ValueSpec)), assigned)
+				v := s.(*ast.ValueSpec)
+				if isEmbed(g, v) {
+					continue
+				}
+				for i, name := range v.Names {
+					why := complaint(f, v, i, assigned)
+					if why != "" {
+						r.broken(t, name.Pos(), "package variable %s %s; state belongs into a value somebody owns", name.Name, why)
+					}
+				}
 			}
 		}
 	}
 }
 
-func checkVar(t *testing.T, r *repo, f *file, v *ast.ValueSpec, embed bool, assigned map[string]token.Pos) {
-	t.Helper()
-	for i, name := range v.Names {
-		if name.Name == "_" || embed {
-			continue
-		}
-		if name.Name == "version" && f.syntax.Name.Name == "main" {
-			continue // written by the linker
-		}
-		if at, ok := assigned[f.dir+"."+name.Name]; ok {
-			r.broken(t, at, "package variable %s is assigned to; state belongs into a value somebody owns", name.Name)
-			continue
-		}
-		if i >= len(v.Values) || !isConstantValue(v.Values[i]) {
-			r.broken(t, name.Pos(), "package variable %s is not a constant in all but name; state belongs into a value somebody owns", name.Name)
-		}
+// complaint says what is wrong with the i-th variable of a declaration.
+func complaint(f *file, v *ast.ValueSpec, i int, assigned map[string]bool) string {
+	name := v.Names[i].Name
+	switch {
+	case name == "_", name == "version" && f.syntax.Name.Name == "main": // the linker writes the version
+		return ""
+	case assigned[f.dir+"."+name]:
+		return "is assigned to"
+	case i >= len(v.Values) || !isConstantValue(v.Values[i]):
+		return "is not a constant in all but name"
 	}
+	return ""
 }
 
 func isEmbed(g *ast.GenDecl, v *ast.ValueSpec) bool {
@@ -124,7 +129,8 @@ func isConstantValue(e ast.Expr) bool {
 	case *ast.BasicLit, *ast.CompositeLit, *ast.Ident, *ast.SelectorExpr, *ast.FuncLit:
 		return true
 	case *ast.UnaryExpr:
-		return e.Op != token.AND && isConstantValue(e.X)
+		_, literal := e.X.(*ast.CompositeLit)
+		return literal || e.Op != token.AND && isConstantValue(e.X)
 	case *ast.BinaryExpr:
 		return isConstantValue(e.X) && isConstantValue(e.Y)
 	case *ast.CallExpr:
@@ -142,7 +148,7 @@ func isConstantValue(e ast.Expr) bool {
 // assignments finds package variables by name that are changed anywhere: x = …,
 // x[i] = …, x.f = …, x++, &x, delete(x, …). Locals of the same name that are
 // declared in the function do not count.
-func assignments(files []*file) map[string]token.Pos {
+func assignments(files []*file) map[string]bool {
 	globals := map[string]bool{}
 	for _, f := range files {
 		for _, d := range f.syntax.Decls {
@@ -155,14 +161,14 @@ func assignments(files []*file) map[string]token.Pos {
 			}
 		}
 	}
-	found := map[string]token.Pos{}
+	found := map[string]bool{}
 	for _, f := range files {
 		if f.test {
 			continue
 		}
 		changed(f, func(id *ast.Ident) {
 			if name := f.dir + "." + id.Name; globals[name] {
-				found[name] = id.Pos()
+				found[name] = true
 			}
 		})
 	}

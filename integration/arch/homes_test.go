@@ -19,7 +19,7 @@ var homes = map[string][]string{
 	"github.com/containernetworking/plugins": {"plugin", "integration"},
 	"go.etcd.io/bbolt":                       {"agent/ledger"},
 	"google.golang.org/grpc":                 {"controller/hub", "agent/dial", "controller/southbound"},
-	"google.golang.org/protobuf":             {"controller/hub", "agent/dial", "controller/southbound"},
+	"google.golang.org/protobuf":             {"controller/hub", "controller/plan", "agent/dial", "controller/southbound"},
 	"github.com/urfave/cli":                  {"agent", "controller"},
 	"github.com/gaissmai/bart":               {"fastpath/table", "controller/plan"},
 	"k8s.io/api":                             {"controller/watch"},

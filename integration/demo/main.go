@@ -31,7 +31,11 @@ func dispatch(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("no command\n%s", usage)
 	}
-	switch verb, rest := args[0], args[1:]; {
+	verb, rest := args[0], args[1:]
+	if needsRoot := verb == "run" || verb == "up" || verb == "down"; needsRoot && os.Getuid() != 0 {
+		return fmt.Errorf("%s makes network namespaces and loads BPF programs: run it as root", verb)
+	}
+	switch {
 	case verb == "run":
 		return run(ctx)
 	case verb == "up":

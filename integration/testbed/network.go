@@ -37,7 +37,22 @@ func (l *Lab) buildNetwork(ctx context.Context) error {
 		if err := addNamespace(ctx, p.Netns); err != nil {
 			return err
 		}
+		if err := p.duplicateAddressDetection(false); err != nil {
+			return err
+		}
 	}
+	if err := l.connect(ctx); err != nil {
+		return err
+	}
+	for _, p := range places { // what is made from now on is not ours
+		if err := p.duplicateAddressDetection(true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lab) connect(ctx context.Context) error {
 	if err := l.buildUnderlay(ctx); err != nil {
 		return err
 	}
@@ -50,6 +65,16 @@ func (l *Lab) buildNetwork(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// duplicateAddressDetection is for links made later. The underlay does without:
+// it would be deaf to IPv6 for its first two seconds (RFC 4862 section 5.4).
+func (p *Place) duplicateAddressDetection(on bool) error {
+	value := "0"
+	if on {
+		value = "1"
+	}
+	return p.Sysctl(map[string]string{"net/ipv6/conf/default/dad_transmits": value})
 }
 
 func (l *Lab) buildUnderlay(ctx context.Context) error {

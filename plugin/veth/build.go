@@ -11,35 +11,43 @@ import (
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/fastpath/table"
 )
 
+// Pair is what Ensure leaves behind.
+type Pair struct {
+	Index   int  // of the host end; 0: there is no pair
+	Created bool // by this call
+}
+
 // Ensure makes the pair, addressed but down, or completes the one an earlier
-// call made; index is the host end's. When it fails, a pair it created is gone.
-func (e *Ends) Ensure(p *Plan) (index int, created bool, err error) {
+// call made. When it fails, a pair it created is gone.
+func (e *Ends) Ensure(p *Plan) (Pair, error) {
 	if err := p.Validate(); err != nil {
-		return 0, false, err
+		return Pair{}, err
 	}
 	tap, pod, err := e.adopt(p)
 	if err != nil {
-		return 0, false, err
+		return Pair{}, err
 	}
-	if tap == nil {
-		created = true
+	created := tap == nil
+	if created {
 		if tap, pod, err = e.create(p); err != nil {
-			return 0, false, err
+			return Pair{}, err
 		}
 	}
-	err = errors.Join(e.dressTap(tap, p), e.dressPod(pod, p))
-	if err != nil {
-		if created {
-			_ = e.host.LinkDel(tap)
-		}
-		return 0, false, err
+	err = e.dressTap(tap, p)
+	if err == nil {
+		err = e.dressPod(pod, p)
 	}
-	return tap.Attrs().Index, created, nil
+	if err != nil && created {
+		_ = e.host.LinkDel(tap)
+		return Pair{}, err
+	}
+	return Pair{tap.Attrs().Index, created}, err
 }
 
 // adopt returns the pair if it is there and ours. What is left of one (a crash
@@ -108,7 +116,7 @@ func (e *Ends) dressTap(tap netlink.Link, p *Plan) error {
 		return err
 	}
 	// Should somebody enable IPv6 later, still no address appears by itself.
-	if err := e.host.LinkSetIP6AddrGenMode(tap, unix.IN6_ADDR_GEN_MODE_NONE); err != nil && !errors.Is(err, syscall.EAFNOSUPPORT) {
+	if err := e.host.LinkSetIP6AddrGenMode(tap, nl.IN6_ADDR_GEN_MODE_NONE); err != nil && !errors.Is(err, syscall.EAFNOSUPPORT) {
 		return fmt.Errorf("switch off IPv6 addresses on %s: %w", p.Tap, err)
 	}
 	if err := e.host.LinkSetARPOff(tap); err != nil {

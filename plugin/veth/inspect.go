@@ -15,27 +15,38 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
+// Index returns the index of the host end, 0 if it is missing.
+func (e *Ends) Index(tap string) (int, error) {
+	link, err := lookup(e.host, tap)
+	if err != nil {
+		return 0, fmt.Errorf("look up %s: %w", tap, err)
+	}
+	if link == nil {
+		return 0, nil
+	}
+	return link.Attrs().Index, nil
+}
+
 // Inspect compares the interface with its plan and says every difference in a
-// sentence: what, expected, found. index is the host end's, 0 if it is missing.
-func (e *Ends) Inspect(p *Plan) (index int, differences []string, err error) {
+// sentence: what, expected, found.
+func (e *Ends) Inspect(p *Plan) (differences []string, err error) {
 	tap, err := lookup(e.host, p.Tap)
 	if err != nil {
-		return 0, nil, fmt.Errorf("look up %s: %w", p.Tap, err)
+		return nil, fmt.Errorf("look up %s: %w", p.Tap, err)
 	}
 	pod, err := lookup(e.pod, p.Owner.Ifname)
 	if err != nil {
-		return 0, nil, fmt.Errorf("look up %s in the pod: %w", p.Owner.Ifname, err)
+		return nil, fmt.Errorf("look up %s in the pod: %w", p.Owner.Ifname, err)
 	}
 	d := &findings{}
 	if tap == nil {
 		d.add("tap %s is missing", p.Tap)
 	} else {
-		index = tap.Attrs().Index
 		d.tap(tap, p)
 	}
 	if pod == nil {
 		d.add("interface %s is missing in the pod", p.Owner.Ifname)
-		return index, d.list, nil
+		return d.list, nil
 	}
 	if tap != nil && !crossed(tap, pod) {
 		d.add("interface %s is not the peer of %s", p.Owner.Ifname, p.Tap)
@@ -45,7 +56,7 @@ func (e *Ends) Inspect(p *Plan) (index int, differences []string, err error) {
 		d.add("interface %s: MAC is %v, expected %v", p.Owner.Ifname, found, p.MAC)
 	}
 	err = errors.Join(e.addresses(d, pod, p), e.routes(d, pod, p), e.neighbours(d, pod, p))
-	return index, d.list, err
+	return d.list, err
 }
 
 type findings struct{ list []string }
@@ -108,27 +119,29 @@ func (e *Ends) routes(d *findings, pod netlink.Link, p *Plan) error {
 	if err != nil {
 		return fmt.Errorf("list routes of %s: %w", p.Owner.Ifname, err)
 	}
-	via := map[netip.Prefix][]netip.Addr{} // gateways; the zero address: on the link
+	found := map[netip.Prefix][]string{}
 	for _, r := range list {
-		gw, _ := netip.AddrFromSlice(r.Gw)
+		how := "on the link"
+		if gw, ok := netip.AddrFromSlice(r.Gw); ok {
+			how = "via " + gw.Unmap().String()
+		}
 		dst := toPrefix(r.Dst)
-		via[dst] = append(via[dst], gw.Unmap())
+		found[dst] = append(found[dst], how)
 	}
-	expect := func(dst netip.Prefix, gw netip.Addr, how string) {
-		found, ok := via[dst]
-		switch {
-		case !ok:
+	expect := func(dst netip.Prefix, how string) {
+		switch ways := found[dst]; {
+		case ways == nil:
 			d.add("route %v %s dev %s is missing", dst, how, p.Owner.Ifname)
-		case !slices.Contains(found, gw):
-			d.add("route %v dev %s goes via %s, expected %s", dst, p.Owner.Ifname, words(found), how)
+		case !slices.Contains(ways, how):
+			d.add("route %v dev %s goes %s, expected %s", dst, p.Owner.Ifname, strings.Join(ways, ", "), how)
 		}
 	}
 	for _, gw := range p.Gateways {
-		expect(netip.PrefixFrom(gw, gw.BitLen()), netip.Addr{}, "on the link")
+		expect(netip.PrefixFrom(gw, gw.BitLen()), "on the link")
 	}
 	for _, dst := range p.Routes {
 		gw, _ := p.Gateway(dst.Addr().Is4())
-		expect(dst, gw, "via "+gw.String())
+		expect(dst, "via "+gw.String())
 	}
 	return nil
 }

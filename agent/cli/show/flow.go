@@ -136,7 +136,7 @@ func (t *Tables) side(vrf table.VRFID, a netip.Addr) *Side {
 // WriteFlowDetail prints one entry as Contrail's flow --get does.
 func WriteFlowDetail(w io.Writer, d FlowDetail) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%-26s %s\n", name+":", fmt.Sprintf(format, args...))
+		fmt.Fprintf(w, "%-28s %s\n", name+":", fmt.Sprintf(format, args...))
 	}
 	line("Flow Index", "%d", d.Index)
 	line("Flow Generation", "%d", d.Gen)

@@ -190,6 +190,9 @@ func (t *Tables) compositeText(nh table.NextHop) string {
 	if nh.Port != 0 {
 		s += fmt.Sprintf(" (%s/%d)", ProtoName(nh.Proto), nh.Port)
 	}
+	if len(below(nh)) == 0 {
+		s += ", refuses: no backend"
+	}
 	return s
 }
 

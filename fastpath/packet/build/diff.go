@@ -70,7 +70,7 @@ func (d *decoder) number(name string, b []byte, at, size int) {
 		v = v<<8 | uint64(c)
 	}
 	if strings.Contains(name, "checksum") {
-		d.add(name, fmt.Sprintf("%#0*x", 2*size+2, v))
+		d.add(name, fmt.Sprintf("0x%0*x", 2*size, v))
 		return
 	}
 	d.add(name, v)
