@@ -110,8 +110,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusMethodNotAllowed, "this API is read only: objects follow Kubernetes")
 		return
 	}
-	t := &tree{base: "http://" + r.Host, model: s.config.Model(), objects: map[string][]object{}}
-	t.build()
+	t := &tree{base: "http://" + r.Host, model: s.config.Model()}
 	path := strings.Trim(r.URL.Path, "/")
 	kind, uuid, single := strings.Cut(path, "/")
 	switch {
@@ -119,21 +118,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, t.index())
 	case path == "status":
 		s.answer(w, s.config.Status())
-	case single:
+	case single && t.objects(kind) != nil:
 		o, found := t.find(kind, uuid)
 		if !found {
 			s.fail(w, http.StatusNotFound, fmt.Sprintf("no %s has the uuid %s; see %s/%ss", kind, uuid, t.base, kind))
 			return
 		}
 		s.answer(w, map[string]any{kind: o})
+	case !single && strings.HasSuffix(path, "s") && t.objects(path[:len(path)-1]) != nil:
+		s.answer(w, map[string]any{path: t.list(path[:len(path)-1], r.URL.Query().Get("detail") == "true")})
 	default:
-		kind = strings.TrimSuffix(path, "s")
-		list, known := t.objects[kind]
-		if !known || kind == path {
-			s.fail(w, http.StatusNotFound, fmt.Sprintf("there is nothing at /%s; see %s/", path, t.base))
-			return
-		}
-		s.answer(w, map[string]any{path: t.list(kind, list, r.URL.Query().Get("detail") == "true")})
+		s.fail(w, http.StatusNotFound, fmt.Sprintf("there is nothing at /%s; see %s/", path, t.base))
 	}
 }
 

@@ -1,7 +1,8 @@
-// Package engine is the fast path's process: it opens steering, sockets and flow
-// memory, runs the workers, and serves the control socket. It owns them all for
-// as long as it runs; what must outlive it is pinned (steering) or held by the
-// agent (flow memory). It decides nothing about packets.
+// Package engine is the process "vragent fastpath": it joins workers, links,
+// flow memory and tables, and answers the agent and the CLI on a Unix socket.
+// The agent that said hello last owns the tables; each worker owns its thread,
+// its socket and its flow table. It decides nothing about a packet, and of the
+// node it changes only what steering pins.
 package engine
 
 import (
@@ -9,159 +10,149 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/table"
 )
 
-// Config is what the process is started with. Everything else comes with Hello.
+// Config is what the process is started with.
 type Config struct {
-	Node        string
-	Version     string
-	RunDir      string
+	RunDir      string // of the socket, the lock and, in bpf/, the pins
 	Workers     int
-	Cores       []int // one per worker; empty: not pinned
-	Busy        bool  // poll: busy
-	FlowEntries int   // per worker
-	Frames      int   // packet buffers per worker
+	Cores       []int  // one per worker; empty: not pinned
+	Poll        string // busy, adaptive
+	FlowEntries int    // per worker
+	Frames      int    // packet buffers per worker
+	Version     string // of the program, for status
 	Log         *slog.Logger
 }
 
-// heapPercent lets the heap double: it is tens of megabytes, and everything large
-// is outside of it.
-const heapPercent = 100
+// Engine is the running fast path.
+type Engine struct {
+	// Set once by New.
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+	start   chan *plane // hands the plane to Run, once, when the tables are complete
 
-// Run serves until ctx is done. It returns at once when another fast path runs in
-// the same directory.
-func Run(ctx context.Context, cfg Config) error {
-	debug.SetGCPercent(heapPercent)
-	unlock, err := lock(cfg.RunDir)
-	if err != nil {
+	// Written under mu, read by anyone.
+	plane atomic.Pointer[plane] // nil until an agent said hello
+	node  atomic.Pointer[string]
+
+	// Guarded by mu: one change at a time.
+	mu      sync.Mutex
+	builder *table.Builder // its reads are for everyone
+	agent   *wire.Conn     // who may change tables
+}
+
+// New prepares an engine; nothing happens before Run.
+func New(cfg Config) *Engine {
+	none := ""
+	e := &Engine{cfg: cfg, log: cfg.Log, started: time.Now(), start: make(chan *plane, 1), builder: table.NewBuilder()}
+	e.node.Store(&none)
+	return e
+}
+
+// Run serves until ctx is done (nil) or a worker fails. What is pinned stays:
+// a successor takes it over. It sets limits of the whole process.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.cfg.check(); err != nil {
 		return err
 	}
-	defer unlock()
-	l, err := wire.Listen(filepath.Join(cfg.RunDir, control.SocketName), 0o600)
-	if err != nil {
-		return err
+	if err := os.MkdirAll(e.cfg.RunDir, 0o755); err != nil {
+		return fmt.Errorf("fast path: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	e := &engine{cfg: cfg, started: time.Now(), ctx: ctx}
-	cfg.Log.Info("fast path waits for the agent", "node", cfg.Node, "socket", filepath.Join(cfg.RunDir, control.SocketName))
-	err = e.serve(ctx, l)
-	cancel()
-	e.stop()
+	lock, err := acquire(filepath.Join(e.cfg.RunDir, "fastpath.lock"))
+	if err != nil {
+		return fmt.Errorf("fast path: %w", err)
+	}
+	defer lock.Close()
+	l, err := wire.Listen(filepath.Join(e.cfg.RunDir, control.SocketName), 0o600)
+	if err != nil {
+		return fmt.Errorf("fast path: %w", err)
+	}
+	tune(e.cfg.Workers)
+	defer e.close()
+	e.log.Info("fast path waits for the agent", "socket", filepath.Join(e.cfg.RunDir, control.SocketName), "workers", e.cfg.Workers)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return e.serve(ctx, l) })
+	g.Go(func() error { return e.forward(ctx) })
+	err = g.Wait()
+	e.log.Info("fast path ends", "error", err)
 	return err
 }
 
-// lock makes sure that one fast path runs per directory.
-func lock(dir string) (func(), error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("run directory: %w", err)
+func (c *Config) check() error {
+	switch {
+	case c.Workers < 1:
+		return fmt.Errorf("fast path: %d workers: at least one", c.Workers)
+	case len(c.Cores) != 0 && len(c.Cores) != c.Workers:
+		return fmt.Errorf("fast path: %d cores for %d workers: one each, or none at all", len(c.Cores), c.Workers)
+	case c.Poll != "busy" && c.Poll != "adaptive":
+		return fmt.Errorf("fast path: unknown poll mode %q: busy or adaptive", c.Poll)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "fastpath.lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the run directory: %w", err)
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return fmt.Errorf("fast path: read the cores this process may use: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another fast path runs in %s (%s is locked): stop it first", dir, f.Name())
-	}
-	return func() { f.Close() }, nil
-}
-
-// engine is the state behind the socket.
-type engine struct {
-	// Set once by Run.
-	cfg     Config
-	ctx     context.Context // ends the workers
-	started time.Time
-
-	// Guarded by mu: one request at a time changes tables or starts the plane.
-	mu    sync.Mutex
-	plane *plane // nil until the first Hello
-	agent *wire.Conn
-
-	connections sync.WaitGroup
-}
-
-// serve accepts until ctx is done, then ends every connection.
-func (e *engine) serve(ctx context.Context, l *wire.Listener) error {
-	open := connections{list: map[*wire.Conn]bool{}}
-	stop := context.AfterFunc(ctx, func() { l.Close(); open.close() })
-	defer stop()
-	defer e.connections.Wait()
-	for {
-		c, err := l.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case err != nil:
-			return err
-		case !open.add(c):
-			c.Close()
-			continue
+	for _, core := range c.Cores {
+		if !allowed.IsSet(core) {
+			return fmt.Errorf("fast path: core %d is offline or not for this process (see taskset -p %d)", core, os.Getpid())
 		}
-		e.connections.Add(1)
-		e.Run(c, &open)
+	}
+	return nil
+}
+
+// acquire takes the lock that keeps a second instance away. It is held until
+// the file is closed, and by nobody after a crash.
+func acquire(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		pid := make([]byte, 16)
+		n, _ := f.Read(pid)
+		return nil, errors.Join(fmt.Errorf("another one runs in this run directory (pid %s holds %s)", pid[:n], path), f.Close())
+	}
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = fmt.Fprint(f, os.Getpid())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+// forward runs the workers once the tables are complete.
+func (e *Engine) forward(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case p := <-e.start:
+		return p.Run(ctx, e.log)
 	}
 }
 
-// Run answers one connection in a goroutine of its own; serve waits for it.
-func (e *engine) Run(c *wire.Conn, open *connections) {
-	go func() {
-		defer e.connections.Done()
-		defer open.remove(c)
-		e.talk(c)
-	}()
-}
-
-// connections are those to end when the process ends.
-type connections struct {
-	mu     sync.Mutex
-	list   map[*wire.Conn]bool
-	closed bool
-}
-
-func (o *connections) add(c *wire.Conn) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.closed {
-		o.list[c] = true
+// close gives back what the process holds. Pins stay.
+func (e *Engine) close() {
+	if p := e.plane.Load(); p != nil {
+		if err := p.close(); err != nil {
+			e.log.Warn("closing the data plane", "error", err)
+		}
 	}
-	return !o.closed
-}
-
-func (o *connections) remove(c *wire.Conn) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.list, c)
-	c.Close()
-}
-
-func (o *connections) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.closed = true
-	for c := range o.list {
-		c.Close()
-	}
-}
-
-// stop waits for the workers and lets go of everything; pins stay.
-func (e *engine) stop() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.plane != nil {
-		e.plane.close()
-	}
-	e.cfg.Log.Info("fast path stopped; pods are mute until its successor runs", "node", e.cfg.Node)
 }

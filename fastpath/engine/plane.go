@@ -2,188 +2,154 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
-	"path/filepath"
 	"runtime"
-	"sync"
+	"runtime/debug"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/fastpath/control"
-	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/forward"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/link/xsk"
-	"github.com/vragent/vragent/fastpath/table"
 )
 
-// plane is the running data plane.
+// plane is the data plane: everything between the kernel and the workers.
 type plane struct {
-	// Set once by newPlane.
+	// Set once by openPlane.
+	cores   []int
+	memory  *flowMemory
 	steer   *steer.Steer
 	umem    *xsk.UMEM
 	sockets []*xsk.Socket
-	memory  []int // memfds of the flow tables, by worker
-	flows   []*flow.Table
 	shared  *forward.Shared
 	workers []*forward.Worker
-	adopted int // flow entries taken over
-	limits  []string
 
-	// Guarded by engine.mu.
-	builder *table.Builder
-	synced  bool // a replay was completed: workers may see the tables
-
-	running sync.WaitGroup
+	// Written by begin, read by anyone.
+	running atomic.Bool
 }
 
-// newPlane builds everything in the order in which frames need it: memory, tables,
-// sockets, and last the steering's knowledge of the sockets.
-func newPlane(cfg *Config, h *control.Hello, fds []int) (*plane, error) {
-	p := &plane{builder: table.NewBuilder()}
-	for _, step := range []func(*Config, *control.Hello, []int) error{p.openFlows, p.openSteering, p.openSockets, p.connect} {
-		if err := step(cfg, h, fds); err != nil {
-			p.close()
-			return nil, err
-		}
+// openPlane opens steering and a socket per worker on the punt link. Nothing is
+// received before begin. It owns memory, also when it fails.
+func openPlane(cfg *Config, bpfDir string, h *control.Hello, memory *flowMemory) (*plane, error) {
+	p := &plane{cores: cfg.Cores, memory: memory}
+	if err := p.open(cfg, bpfDir, h); err != nil {
+		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-// openFlows adopts the agent's flow memory, or makes new memory when there is none
-// or it does not fit.
-func (p *plane) openFlows(cfg *Config, _ *control.Hello, fds []int) error {
-	if len(fds) == cfg.Workers && p.adopt(cfg, fds) {
-		return nil
+func (p *plane) open(cfg *Config, bpfDir string, h *control.Hello) error {
+	outer, err := net.InterfaceByName(h.PuntOuter)
+	if err != nil {
+		return fmt.Errorf("punt link %s: %w", h.PuntOuter, err)
 	}
-	p.memory, p.flows, p.adopted = nil, nil, 0
-	for i := range cfg.Workers {
-		fd, mem, err := flow.NewMemory(cfg.FlowEntries)
-		if err != nil {
-			return fmt.Errorf("flow table of worker %d: %w", i, err)
-		}
-		p.memory = append(p.memory, fd)
-		t, err := flow.New(mem, i, seed())
-		if err != nil {
-			return fmt.Errorf("flow table of worker %d: %w", i, err)
-		}
-		p.flows = append(p.flows, t)
+	inner, err := net.InterfaceByName(h.PuntInner)
+	if err != nil {
+		return fmt.Errorf("punt link %s: %w", h.PuntInner, err)
 	}
-	return nil
-}
-
-func (p *plane) adopt(cfg *Config, fds []int) bool {
-	for i, fd := range fds {
-		mem, err := flow.MapMemory(fd)
-		if err == nil {
-			var t *flow.Table
-			if t, err = flow.Adopt(mem, i); err == nil {
-				p.flows = append(p.flows, t)
-				p.adopted += t.Len()
-				continue
-			}
-		}
-		cfg.Log.Warn("the predecessor's flow table cannot be used: flows begin anew", "worker", i, "error", err)
-		return false
+	if p.steer, err = steer.Open(steer.Config{BPFDir: bpfDir, PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers}); err != nil {
+		return err
 	}
-	p.memory = append(p.memory, fds...)
-	return true
-}
-
-func seed() uint64 {
-	var b [8]byte
-	rand.Read(b[:]) // never fails (crypto/rand)
-	return binary.LittleEndian.Uint64(b[:])
-}
-
-func (p *plane) openSteering(cfg *Config, h *control.Hello, _ []int) error {
-	var ends [2]int
-	for i, name := range []string{h.PuntOuter, h.PuntInner} {
-		dev, err := net.InterfaceByName(name)
-		if err != nil {
-			return fmt.Errorf("punt link %s: %w", name, err)
-		}
-		ends[i] = dev.Index
-	}
-	var err error
-	p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, "bpf"), PuntOuter: ends[0], PuntInner: ends[1], Workers: cfg.Workers})
-	return err
-}
-
-func (p *plane) openSockets(cfg *Config, h *control.Hello, _ []int) (err error) {
 	if p.umem, err = xsk.NewUMEM(cfg.Frames * cfg.Workers); err != nil {
 		return err
 	}
 	pools := frame.NewPools(cfg.Frames, cfg.Workers)
-	var first *xsk.Socket
 	for i := range cfg.Workers {
-		s, err := xsk.Open(xsk.Config{Ifname: h.PuntInner, Queue: i, Pool: pools[i], UMEM: p.umem, Shared: first})
+		c := xsk.Config{Ifname: inner.Name, Ifindex: inner.Index, Queue: i, Pool: pools[i], UMEM: p.umem}
+		if i > 0 {
+			c.Shared = p.sockets[0]
+		}
+		s, err := xsk.Open(c)
 		if err != nil {
 			return err
 		}
-		if first == nil {
-			first = s
-			p.limits = s.Limits()
-		}
 		p.sockets = append(p.sockets, s)
 	}
-	p.shared, err = forward.NewShared(forward.Options{Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.flows, Busy: cfg.Busy})
-	return err
-}
-
-func (p *plane) connect(cfg *Config, _ *control.Hello, _ []int) error {
+	p.shared, err = forward.NewShared(forward.Options{
+		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Busy: cfg.Poll == "busy",
+	})
+	if err != nil {
+		return err
+	}
 	for i, s := range p.sockets {
 		p.workers = append(p.workers, p.shared.Worker(i, s))
 	}
+	return nil
+}
+
+// begin lets frames in; Run must follow.
+func (p *plane) begin() error {
 	for i, s := range p.sockets {
 		if err := p.steer.SetSocket(i, s.FD()); err != nil {
 			return err
 		}
 	}
+	p.running.Store(true)
 	return nil
 }
 
-// Run gives every worker a thread of its own, pinned to its core if it has one. A
-// worker that panics takes the process down: the agent starts its successor.
-func (p *plane) Run(ctx context.Context, cfg *Config) {
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), cfg.Workers+2))
-	for i, w := range p.workers {
-		p.running.Add(1)
-		go func() {
-			defer p.running.Done()
-			runtime.LockOSThread()
-			if i < len(cfg.Cores) {
-				if err := pin(cfg.Cores[i]); err != nil {
-					cfg.Log.Warn("worker is not pinned to its core", "worker", i, "core", cfg.Cores[i], "error", err)
-				}
-			}
-			if err := w.Run(ctx); err != nil {
-				cfg.Log.Error("worker ended", "worker", i, "error", err)
-			}
-		}()
+// Run turns the workers, each on a thread of its own, until ctx is done.
+func (p *plane) Run(ctx context.Context, log *slog.Logger) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range p.workers {
+		g.Go(func() error { return p.work(ctx, i, log) })
 	}
+	return g.Wait()
 }
 
-func pin(core int) error {
-	var set unix.CPUSet
-	set.Set(core)
-	return unix.SchedSetaffinity(0, &set)
+// work is one worker's thread. It never unlocks it: the thread ends with the
+// worker, and its affinity with it.
+func (p *plane) work(ctx context.Context, i int, log *slog.Logger) error {
+	runtime.LockOSThread()
+	core := p.core(i)
+	if core >= 0 {
+		var set unix.CPUSet
+		set.Set(core)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return fmt.Errorf("pin worker %d to core %d: %w", i, core, err)
+		}
+	}
+	defer func() {
+		// A worker that panics left its tables in an unknown state: end the process
+		// and be started again.
+		if r := recover(); r != nil {
+			log.Error("worker panics", "worker", i, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			panic(r)
+		}
+	}()
+	log.Info("worker starts", "worker", i, "core", core)
+	if err := p.workers[i].Run(ctx); err != nil {
+		return fmt.Errorf("worker %d: %w", i, err)
+	}
+	return nil
 }
 
-// close waits for the workers, whose context has ended, and releases what is ours.
+// core is the core of a worker, -1 when it is not pinned.
+func (p *plane) core(worker int) int {
+	if worker < len(p.cores) {
+		return p.cores[worker]
+	}
+	return -1
+}
+
+// close gives everything back; steering's pins stay. Run has returned.
 func (p *plane) close() error {
-	p.running.Wait()
 	var errs []error
 	for _, s := range p.sockets {
 		errs = append(errs, s.Close())
 	}
+	if p.umem != nil {
+		errs = append(errs, p.umem.Close())
+	}
 	if p.steer != nil {
 		errs = append(errs, p.steer.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.memory.close())...)
 }

@@ -100,7 +100,7 @@ func (b *Builder) edit() *edit {
 	b.edits++
 	e := &edit{
 		stamp: b.edits, index: b.index, replay: b.replay,
-		nhs: map[NextHopID]*NH{}, was: map[NextHopID]*NH{}, vifs: map[VifID]*VifEntry{},
+		nhs: map[NextHopID]*NH{}, was: map[NextHopID]*NH{}, vifs: map[VifID]*VifEntry{}, vrfs: map[VRFID]*VRFEntry{},
 		routed: map[NextHopID]struct{}{}, remapped: map[NextHopID]struct{}{}, bump: map[NextHopID]struct{}{},
 	}
 	if t := b.Tables(); t != nil {

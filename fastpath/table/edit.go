@@ -24,9 +24,11 @@ type edit struct {
 	changed bool
 
 	// What happened, for derive.
-	nhs      map[NextHopID]*NH      // next hops of this version alone, free to change
-	was      map[NextHopID]*NH      // changed and removed next hops as they were; nil: new
-	vifs     map[VifID]*VifEntry    // vifs of this version alone, free to change
+	nhs      map[NextHopID]*NH   // next hops of this version alone, free to change
+	was      map[NextHopID]*NH   // changed and removed next hops as they were; nil: new
+	vifs     map[VifID]*VifEntry // the same for vifs
+	vrfs     map[VRFID]*VRFEntry // the same for VRFs, but for their routes
+	routes   routeEdit
 	routed   map[NextHopID]struct{} // next hops whose flows a changed route may lead elsewhere
 	remapped map[NextHopID]struct{} // next hops whose vif has other port maps
 	bump     map[NextHopID]struct{} // next hops whose generation moves
@@ -36,6 +38,7 @@ type edit struct {
 // other, then its removals, and checks every reference that may have broken.
 func (e *edit) apply(d *Delta) error {
 	u, r := &d.Upsert, &d.Remove
+	e.routes = newRouteEdit(d)
 	for _, step := range []func() error{
 		func() error { return u.unique() },
 		func() error { return each(u.VRFs, e.putVRF) },
@@ -93,8 +96,7 @@ func (e *edit) putVRF(v *VRF) error {
 	} else {
 		entry.routes = old.routes
 	}
-	e.tables.vrfs.set(e.stamp, uint32(v.ID), entry)
-	e.changed = true
+	e.setVRF(v.ID, entry)
 	return nil
 }
 
@@ -198,35 +200,6 @@ func (e *edit) putPortMap(m *PortMap) error {
 	return nil
 }
 
-func (e *edit) putRoute(r *Route) error {
-	if err := e.checkRoute(r); err != nil {
-		return err
-	}
-	v := e.tables.VRF(r.VRF)
-	hop := Hop{NH: r.NH, Label: r.Label, Bits: uint8(r.Prefix.Bits())}
-	old, ok := v.routes.Get(r.Prefix)
-	if ok && old == hop {
-		return nil
-	}
-	if ok {
-		e.index.countNH(e.stamp, old.NH, -1)
-	} else {
-		old, _ = v.routes.LookupPrefix(r.Prefix) // the covering route; none: next hop 0
-	}
-	e.routed[old.NH] = struct{}{}
-	e.index.countNH(e.stamp, r.NH, +1)
-	e.setRoutes(v, v.routes.InsertPersist(r.Prefix, hop))
-	return nil
-}
-
-// setRoutes gives v's successor other routes.
-func (e *edit) setRoutes(v *VRFEntry, routes *bart.Table[Hop]) {
-	next := *v
-	next.routes = routes
-	e.tables.vrfs.set(e.stamp, uint32(v.ID), &next)
-	e.changed = true
-}
-
 func (e *edit) putPeers(upsert, remove []netip.Addr) error {
 	if len(upsert)+len(remove) == 0 {
 		return nil
@@ -266,6 +239,13 @@ func (e *edit) setVif(id VifID, v *VifEntry) {
 	e.changed = true
 }
 
+// setVRF is setVif for VRFs.
+func (e *edit) setVRF(id VRFID, v *VRFEntry) {
+	e.vrfs[id] = v
+	e.tables.vrfs.set(e.stamp, uint32(id), v)
+	e.changed = true
+}
+
 // ownVif returns a vif that this edit may change.
 func (e *edit) ownVif(id VifID) *VifEntry {
 	if v := e.vifs[id]; v != nil {
@@ -274,5 +254,15 @@ func (e *edit) ownVif(id VifID) *VifEntry {
 	v := *e.tables.Vif(id)
 	v.ports = slices.Clone(v.ports)
 	e.setVif(id, &v)
+	return &v
+}
+
+// ownVRF returns a VRF that this edit may change. Its routes are still shared.
+func (e *edit) ownVRF(id VRFID) *VRFEntry {
+	if v := e.vrfs[id]; v != nil {
+		return v
+	}
+	v := *e.tables.VRF(id)
+	e.setVRF(id, &v)
 	return &v
 }

@@ -35,10 +35,12 @@ func (x *index) relinkNH(edit uint64, old, new *NH) {
 	var was, is []NextHopID
 	if old != nil {
 		was = old.targets()
-		x.linkNH(edit, old, -1)
 	}
 	if new != nil {
 		is = new.targets()
+	}
+	if old == nil || new == nil || old.Vif != new.Vif || old.Type != new.Type || old.VRF != new.VRF {
+		x.linkNH(edit, old, -1)
 		x.linkNH(edit, new, +1)
 	}
 	for len(was)+len(is) > 0 {
@@ -55,8 +57,11 @@ func (x *index) relinkNH(edit uint64, old, new *NH) {
 	}
 }
 
-// linkNH makes (+1) or undoes (-1) n's references to its vif and VRF.
+// linkNH makes (+1) or undoes (-1) n's references to its vif and VRF; n may be nil.
 func (x *index) linkNH(edit uint64, n *NH, by int) {
+	if n == nil {
+		return
+	}
 	if n.Vif != 0 && by > 0 {
 		add(&x.vifNHs, edit, uint32(n.Vif), n.ID)
 	} else if n.Vif != 0 {

@@ -40,20 +40,6 @@ func (e *edit) remove(r *Removal) error {
 	return e.checkRemoved(r)
 }
 
-func (e *edit) removeRoute(k RouteKey) {
-	v := e.tables.VRF(k.VRF)
-	if v == nil {
-		return
-	}
-	old, ok := v.routes.Get(k.Prefix)
-	if !ok {
-		return
-	}
-	e.index.countNH(e.stamp, old.NH, -1)
-	e.routed[old.NH] = struct{}{}
-	e.setRoutes(v, v.routes.DeletePersist(k.Prefix))
-}
-
 func (e *edit) removeLabel(l Label) {
 	if old, ok := e.tables.Label(l); ok {
 		e.index.countNH(e.stamp, old, -1)
@@ -111,8 +97,7 @@ func (e *edit) removeVRF(id VRFID) error {
 	for prefix := range v.routes.All() {
 		return fmt.Errorf("remove VRF %d: route %v still belongs to it", id, prefix)
 	}
-	e.tables.vrfs.set(e.stamp, uint32(id), nil)
-	e.changed = true
+	e.setVRF(id, nil)
 	return nil
 }
 

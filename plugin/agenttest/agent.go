@@ -22,13 +22,11 @@ type Agent struct {
 	// Set by the test before Serve.
 	V4, V6 bool // families of addresses
 	MTU    int
-	// Refuse may answer a request in the agent's place, or look at it and
-	// return nil. It is called without the lock held.
-	Refuse func(*rpc.Request) *rpc.Error
 
 	// Held while anything below is read or written.
 	lock     sync.Mutex
 	attached map[string]*attachment
+	refuse   func(*rpc.Request) *rpc.Error
 	served   []string // verbs, in order
 	conns    map[*wire.Conn]bool
 
@@ -85,6 +83,14 @@ func (a *Agent) Stop() {
 	a.lock.Unlock()
 	a.workers.Wait()
 	a.listener = nil
+}
+
+// Refuse sets a function that may answer a request in the agent's place, or look
+// at it and return nil. nil takes it away.
+func (a *Agent) Refuse(f func(*rpc.Request) *rpc.Error) {
+	a.lock.Lock()
+	defer a.lock.Unlock()
+	a.refuse = f
 }
 
 // Attached returns the keys container/ifname of what is attached.
@@ -160,8 +166,11 @@ func (a *Agent) serve(conn *wire.Conn) {
 }
 
 func (a *Agent) answer(r *rpc.Request) (*rpc.Reply, error) {
-	if a.Refuse != nil {
-		if refusal := a.Refuse(r); refusal != nil {
+	a.lock.Lock()
+	refuse := a.refuse
+	a.lock.Unlock()
+	if refuse != nil {
+		if refusal := refuse(r); refusal != nil {
 			return nil, refusal
 		}
 	}

@@ -139,13 +139,15 @@ func (n *node) quiet(t testing.TB, dev string) {
 	run(t, fmt.Sprintf("nsenter --net=/run/netns/%s sh -c 'ip link set %s addrgenmode none arp off; echo 1 >/proc/sys/net/ipv6/conf/%s/disable_ipv6'", n.NS, dev, dev))
 }
 
-func (n *node) ifindex(t testing.TB, dev string) int {
+func (n *node) ifindex(t testing.TB, dev string) int { t.Helper(); return ifindexIn(t, n.NS, dev) }
+
+func ifindexIn(t testing.TB, ns, dev string) int {
 	t.Helper()
 	var links []struct {
 		Ifindex int
 		Address string
 	}
-	if err := json.Unmarshal([]byte(run(t, "ip -n "+n.NS+" -j link show "+dev)), &links); err != nil {
+	if err := json.Unmarshal([]byte(run(t, "ip -n "+ns+" -j link show "+dev)), &links); err != nil {
 		t.Fatal(err)
 	}
 	return links[0].Ifindex

@@ -18,6 +18,7 @@ import (
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/link/xsk"
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/packet/build"
 )
 
 const chunksPerWorker = 4096
@@ -26,7 +27,6 @@ const chunksPerWorker = 4096
 // destination address, each worker what it receives.
 type router struct {
 	node    *node
-	steer   *steer.Steer
 	umem    *xsk.UMEM
 	pools   []*frame.Pool
 	sockets []*xsk.Socket
@@ -34,13 +34,16 @@ type router struct {
 	stop context.CancelFunc
 	done sync.WaitGroup
 
-	forwarded, unknown, astray, multi atomic.Uint64
-	largest                           atomic.Uint64
+	forwarded, unknown, astray, multi, broken, largest atomic.Uint64
+
+	// Of openSockets.
+	waiting []frame.Desc
+	queue   int // of waiting
 }
 
 // newRouter opens the sockets from a thread inside the node.
-func newRouter(n *node, s *steer.Steer) (*router, error) {
-	r := &router{node: n, steer: s, pools: frame.NewPools(chunksPerWorker, n.Queues)}
+func newRouter(n *node, s interface{ SetSocket(int, int) error }) (*router, error) {
+	r := &router{node: n, pools: frame.NewPools(chunksPerWorker, n.Queues)}
 	var err error
 	if r.umem, err = xsk.NewUMEM(chunksPerWorker * n.Queues); err != nil {
 		return nil, err
@@ -158,6 +161,8 @@ func (r *router) route(worker int, d []frame.Desc, to map[netip.Addr]target) boo
 	}
 	if len(d) > 1 {
 		r.multi.Add(1)
+	} else if build.Verify(f[14:]) != nil {
+		r.broken.Add(1)
 	}
 	if uint64(total) > r.largest.Load() {
 		r.largest.Store(uint64(total))

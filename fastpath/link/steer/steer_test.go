@@ -87,6 +87,9 @@ func TestForward(t *testing.T) {
 			if c.mtu > 3840 && r.multi.Load() == 0 {
 				t.Error("no frame came in several chunks")
 			}
+			if n := r.broken.Load(); n != 0 {
+				t.Errorf("%d of %d frames came with a wrong checksum", n, r.forwarded.Load())
+			}
 			if n := r.astray.Load(); n != 0 {
 				t.Errorf("%d of %d frames came to another worker than their owner", n, r.forwarded.Load())
 			}

@@ -291,19 +291,18 @@ func BenchmarkEcho(b *testing.B) {
 			}
 			s.Flush()
 			b.SetBytes(int64(size))
-			for i := 0; b.Loop(); {
-				for i < b.N {
-					n := s.Receive(batch)
-					for _, d := range batch[:n] {
-						if d.Options&frame.Contd == 0 {
-							i++
-						}
+			b.ResetTimer()
+			for i := 0; i < b.N; {
+				n := s.Receive(batch)
+				for _, d := range batch[:n] {
+					if d.Options&frame.Contd == 0 {
+						i++
 					}
-					s.Transmit(batch[:n])
-					s.Flush()
-					if n == 0 {
-						s.Wait(time.Millisecond)
-					}
+				}
+				s.Transmit(batch[:n])
+				s.Flush()
+				if n == 0 {
+					s.Wait(time.Millisecond)
 				}
 			}
 		})

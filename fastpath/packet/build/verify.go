@@ -149,14 +149,16 @@ func pseudo(src, dst []byte, proto uint8, length int) []byte {
 	return append(b, 0, 0, 0, proto)
 }
 
-// Fix makes every checksum of the good IP packet b right by full computation,
-// in place; a UDP checksum of 0 stays, and so does the L4 checksum of a fragment.
+// Fix makes every checksum of the IP packet b right by full computation, in
+// place; a UDP checksum of 0 stays, and so does the L4 checksum of a fragment or
+// of a packet that cannot be parsed.
 func Fix(b []byte) {
-	var in packet.Info
-	if f := packet.ParseIP(refreshed(b), 0, len(b), &in); f != packet.FaultNone {
-		panic(fmt.Sprintf("build: cannot fix checksums: %v", f))
+	if len(b) >= packet.IPv4Len && b[0]>>4 == 4 && int(b[0]&0xf)*4 <= len(b) {
+		b[10], b[11] = 0, 0
+		binary.BigEndian.PutUint16(b[10:], ^sum(b[:int(b[0]&0xf)*4]))
 	}
-	if in.L4 == 0 || in.Frag != packet.FragNone {
+	var in packet.Info
+	if packet.ParseIP(b, 0, len(b), &in) != packet.FaultNone || in.L4 == 0 || in.Frag != packet.FragNone {
 		return
 	}
 	src, dst, proto, l4 := b[12:16], b[16:20], in.Tuple.Proto, b[in.L4:in.Len]
@@ -177,15 +179,6 @@ func Fix(b []byte) {
 		return
 	}
 	putChecksum(l4, proto, src, dst)
-}
-
-// refreshed computes the header checksum of b when it is IPv4, and returns b.
-func refreshed(b []byte) []byte {
-	if len(b) >= packet.IPv4Len && b[0]>>4 == 4 && int(b[0]&0xf)*4 <= len(b) {
-		b[10], b[11] = 0, 0
-		binary.BigEndian.PutUint16(b[10:], ^sum(b[:int(b[0]&0xf)*4]))
-	}
-	return b
 }
 
 // putChecksum fills the checksum, now 0, of a TCP, UDP, ICMP or ICMPv6 packet.

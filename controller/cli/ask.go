@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"sigs.k8s.io/yaml"
+
+	"github.com/vragent/vragent/conf"
+)
+
+// askTimeout bounds one question to the API.
+const askTimeout = 10 * time.Second
+
+func askFlags(more ...cli.Flag) []cli.Flag {
+	return append([]cli.Flag{
+		configFlag(),
+		&cli.StringFlag{Name: "api", Usage: "`URL` of the controller's REST API (default: as configured)", EnvVars: []string{"VRCONTROLLER_API"}},
+		outputFlag(),
+	}, more...)
+}
+
+// apiURL is the flag, else where the configured controller listens.
+func apiURL(c *cli.Context) (string, error) {
+	if u := c.String("api"); u != "" {
+		if !strings.Contains(u, "://") {
+			u = "http://" + u
+		}
+		return strings.TrimRight(u, "/"), nil
+	}
+	listen := "127.0.0.1:8082"
+	config, err := conf.LoadController(c.String("config"))
+	switch {
+	case err == nil:
+		listen = config.Listen.API
+	case c.IsSet("config") || !errors.Is(err, os.ErrNotExist):
+		return "", err
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port), nil
+}
+
+// ask reads one path of the API into v and returns the answer's text.
+func ask(c *cli.Context, path string, v any) ([]byte, error) {
+	base, err := apiURL(c)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, askTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the controller: %w", err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the controller (is it running? --api says where): %w", err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, fmt.Errorf("ask the controller: %w", err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the controller answers %s: %s", answer.Status, strings.TrimSpace(string(text)))
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return nil, fmt.Errorf("the controller's answer to %s: %w", path, err)
+	}
+	return text, nil
+}
+
+// show prints v in the format of the -o flag; table does the people's one.
+func show(c *cli.Context, out io.Writer, v any, table func(io.Writer)) error {
+	var b []byte
+	var err error
+	switch format := c.String("output"); format {
+	case "table":
+		table(out)
+		return nil
+	case "json":
+		b, err = json.MarshalIndent(v, "", "  ")
+		b = append(b, '\n')
+	case "yaml":
+		b, err = yaml.Marshal(v)
+	default:
+		return fmt.Errorf("output %q is unknown; table, json and yaml are known", format)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(b)
+	return err
+}

@@ -1,0 +1,83 @@
+// Package cli is the command line of vrcontroller: it runs the controller,
+// makes certificates, checks manifests, and shows what a running controller
+// knows, which it asks the REST API. It keeps no state and decides nothing.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/vragent/vragent/conf"
+)
+
+// Program is what main hands in.
+type Program struct {
+	Version string
+	Run     func(context.Context, *conf.Controller) error
+	Out     io.Writer
+}
+
+// App makes the command line.
+func App(p Program) *cli.App {
+	return &cli.App{
+		Name:                 "vrcontroller",
+		Usage:                "turns Kubernetes objects into virtual networks, load balancers and routes",
+		Version:              p.Version,
+		HideVersion:          true,
+		Writer:               p.Out,
+		EnableBashCompletion: true,
+		Suggest:              true,
+		Commands: []*cli.Command{
+			runCommand(p),
+			certsCommand(p),
+			routesCommand(p),
+			statusCommand(p),
+			validateCommand(p),
+			{
+				Name:  "version",
+				Usage: "print the version",
+				Action: func(c *cli.Context) error {
+					_, err := fmt.Fprintln(p.Out, "vrcontroller", p.Version)
+					return err
+				},
+			},
+			completionCommand(p),
+		},
+	}
+}
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`", Value: conf.ControllerFile}
+}
+
+func outputFlag() cli.Flag {
+	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT`: table, json or yaml", Value: "table"}
+}
+
+func runCommand(p Program) *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "serve the agents and the REST API",
+		Flags: []cli.Flag{configFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			config, err := conf.LoadController(c.String("config"))
+			if err != nil {
+				return err
+			}
+			return p.Run(c.Context, config)
+		},
+	}
+}
+
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return fmt.Errorf("%q is not expected here; see %s --help", c.Args().First(), c.Command.HelpName)
+	}
+	return nil
+}

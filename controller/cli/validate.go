@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/vragent/vragent/conf"
+	"github.com/vragent/vragent/controller/plan"
+	"github.com/vragent/vragent/controller/watch"
+)
+
+func validateCommand(p Program) *cli.Command {
+	return &cli.Command{
+		Name:      "validate",
+		Usage:     "read a directory of manifests and say what is wrong with them",
+		ArgsUsage: "DIRECTORY",
+		Flags:     []cli.Flag{configFlag()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Len() != 1 {
+				return errors.New("give one directory: vrcontroller validate DIRECTORY")
+			}
+			config := plan.Config{}
+			loaded, err := conf.LoadController(c.String("config"))
+			switch {
+			case err == nil:
+				config = Plan(loaded)
+			case c.IsSet("config") || !errors.Is(err, os.ErrNotExist):
+				return err
+			default:
+				config = Plan(conf.DefaultController())
+			}
+			return validate(p, c.Args().First(), config)
+		},
+	}
+}
+
+// Plan is the part of the configuration that the plan depends on.
+func Plan(c *conf.Controller) plan.Config {
+	return plan.Config{
+		Cluster:        c.Cluster,
+		PodSubnets:     c.Networks.PodSubnets,
+		ServiceSubnets: c.Networks.ServiceSubnets,
+		BlockBits4:     c.Networks.BlockSize4,
+		BlockBits6:     c.Networks.BlockSize6,
+	}
+}
+
+// validate plans the manifests for a cluster in which nobody has reported.
+func validate(p Program, dir string, config plan.Config) error {
+	cluster, problems := watch.Read(dir)
+	if cluster != nil {
+		out := plan.Build(plan.Input{Config: config, Cluster: cluster})
+		problems = append(problems, out.Model.Problems...)
+		fmt.Fprintf(p.Out, "%d namespaces, %d nodes, %d pods (%d with an interface), %d services (%d with a load balancer), %d endpoint slices\n",
+			len(cluster.Namespaces), len(cluster.Nodes), len(cluster.Pods), len(out.Model.Interfaces),
+			len(cluster.Services), len(out.Model.LoadBalancers), len(cluster.Slices))
+	}
+	for _, x := range problems {
+		fmt.Fprintf(p.Out, "%s: %s\n", x.Object, x.Sentence)
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("%s has %d problems", dir, len(problems))
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/vragent/vragent/fastpath/control"
+	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// hello makes c the agent's connection and, the first time, opens the data
+// plane. The descriptors to send back are the engine's own; fds are ours now.
+func (e *Engine) hello(c *wire.Conn, h *control.Hello, fds []int) (*control.HelloReply, []int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if h.Version != control.Version {
+		closeAll(fds)
+		return nil, nil, fmt.Errorf("agent speaks version %d of the control protocol, this fast path %d: restart the older of the two", h.Version, control.Version)
+	}
+	p := e.plane.Load()
+	send := true
+	if p == nil {
+		memory, adopted, err := e.flowMemory(fds)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open the data plane: %w", err)
+		}
+		if p, err = openPlane(&e.cfg, filepath.Join(e.cfg.RunDir, "bpf"), h, memory); err != nil {
+			return nil, nil, fmt.Errorf("open the data plane: %w", err)
+		}
+		e.plane.Store(p)
+		send = !adopted
+	} else {
+		send = !p.memory.same(fds)
+		closeAll(fds)
+	}
+	e.agent = c
+	e.node.Store(&h.Node)
+	e.log.Info("agent says hello", "pid", c.Peer(), "node", h.Node, "flows", p.memory.adopted)
+	reply := &control.HelloReply{
+		Version: control.Version, PID: os.Getpid(), Workers: e.cfg.Workers,
+		Epoch: e.builder.Epoch(), AdoptedFlows: p.memory.adopted,
+	}
+	if !send {
+		return reply, nil, nil
+	}
+	reply.FlowMemory = len(p.memory.fds)
+	return reply, p.memory.fds, nil
+}
+
+// flowMemory takes the agent's descriptors over, or makes new memory when there
+// are none or they do not fit: flows are then decided anew.
+func (e *Engine) flowMemory(fds []int) (m *flowMemory, adopted bool, err error) {
+	if len(fds) > 0 {
+		m, err := adoptFlowMemory(fds, e.cfg.Workers, e.cfg.FlowEntries)
+		if err == nil {
+			return m, true, nil
+		}
+		e.log.Warn("flows of the predecessor are not taken over", "error", err)
+	}
+	m, err = newFlowMemory(e.cfg.Workers, e.cfg.FlowEntries)
+	return m, false, err
+}
+
+// change does what only the agent may ask for.
+func (e *Engine) change(c *wire.Conn, req *control.Request) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.plane.Load()
+	if p == nil || e.agent != c {
+		return errors.New("only the agent changes the fast path: say hello first, and again when another agent has said it since")
+	}
+	switch {
+	case req.Begin != nil:
+		e.builder.Begin(req.Begin.Epoch)
+		return nil
+	case req.Delta != nil:
+		return e.apply(p, req.Delta)
+	case req.InSync != nil:
+		return e.inSync(p, req.InSync.Epoch)
+	case req.FlushVif != nil:
+		return e.flush(p, *req.FlushVif)
+	}
+	return errors.New("empty request: exactly one field is set")
+}
+
+// apply makes a change real in the order in which nothing can go wrong between:
+// tables know a vif before its first frame comes, and its last frame has come
+// before tables forget it. A refused delta changes nothing. A vif whose device
+// cannot be attached is an error after everything else has been done.
+func (e *Engine) apply(p *plane, d *table.Delta) error {
+	if err := e.builder.Apply(d); err != nil {
+		return err
+	}
+	t := e.builder.Tables()
+	var errs []error
+	for _, id := range d.Remove.Vifs {
+		if t.Vif(id) == nil {
+			errs = append(errs, p.steer.DetachVif(id))
+		}
+	}
+	p.shared.Publish(t)
+	for _, v := range d.Upsert.Vifs {
+		if entry := t.Vif(v.ID); entry != nil {
+			errs = append(errs, p.steer.AttachVif(entry.Vif))
+		}
+	}
+	if len(d.Remove.Vifs) > 0 || len(d.Remove.NextHops) > 0 {
+		p.shared.Sweep()
+	}
+	return errors.Join(errs...)
+}
+
+// inSync ends a replay: what was not replayed goes, from the kernel too. The
+// first one lets frames in.
+func (e *Engine) inSync(p *plane, epoch uint64) error {
+	if err := e.builder.InSync(epoch); err != nil {
+		return err
+	}
+	t := e.builder.Tables()
+	if err := e.detachUnknown(p, t); err != nil {
+		return err
+	}
+	p.shared.Publish(t)
+	p.shared.Sweep()
+	if !p.running.Load() {
+		if err := p.begin(); err != nil {
+			return err
+		}
+		e.start <- p
+	}
+	release()
+	e.log.Info("tables are complete", "epoch", epoch)
+	return nil
+}
+
+// detachUnknown detaches what steering still has from a predecessor, or from
+// before the replay.
+func (e *Engine) detachUnknown(p *plane, t *table.Tables) error {
+	attached, err := p.steer.Vifs()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range attached {
+		if t.Vif(id) == nil {
+			errs = append(errs, p.steer.DetachVif(id))
+		}
+	}
+	return errors.Join(errs...)
+}

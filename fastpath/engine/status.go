@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vragent/vragent/fastpath/control"
+	"github.com/vragent/vragent/fastpath/forward"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// States of the fast path.
+const (
+	stateWaiting = "waiting-for-agent" // no agent has said hello
+	stateSyncing = "waiting-for-tables"
+	stateRunning = "running"
+)
+
+// hung is how long ago a worker's last sign of life is when nothing more is
+// asked of it: it would not answer. A sleeping worker turns far more often.
+const hung = 2 * time.Second
+
+func (e *Engine) status() *control.Status {
+	s := &control.Status{
+		PID: os.Getpid(), Version: e.cfg.Version, Node: *e.node.Load(), Started: e.started,
+		State: stateWaiting, Epoch: e.builder.Epoch(), Poll: e.cfg.Poll,
+	}
+	p := e.plane.Load()
+	if p == nil {
+		return s
+	}
+	s.State = stateSyncing
+	if p.running.Load() {
+		s.State = stateRunning
+	}
+	s.Limits = p.sockets[0].Limits()
+	for i := range p.workers {
+		s.Workers = append(s.Workers, p.workerStatus(i))
+	}
+	return s
+}
+
+func (p *plane) workerStatus(i int) control.WorkerStatus {
+	s := control.WorkerStatus{Worker: i, Core: p.core(i), Flows: p.memory.tables[i].Len(), FlowSize: p.memory.tables[i].Cap()}
+	if !p.running.Load() {
+		return s
+	}
+	idle := p.idle(i)
+	s.LastAliveMS = idle.Milliseconds()
+	if idle > hung {
+		return s
+	}
+	w := p.workers[i]
+	c := w.Counters()
+	s.RxPackets, s.RxBytes, s.TxPackets, s.TxBytes = c.RxPackets, c.RxBytes, c.TxPackets, c.TxBytes
+	s.Handoffs, s.Splits, s.Loops, s.Sleeps = c.Handoffs, c.Splits, c.Loops, c.Sleeps
+	s.FreeFrames = c.FreeFrames
+	for _, n := range w.Drops() {
+		s.Drops += n
+	}
+	return s
+}
+
+// idle is the time since a worker last turned.
+func (p *plane) idle(i int) time.Duration {
+	alive := p.workers[i].Alive()
+	if alive == 0 {
+		return 0 // it starts
+	}
+	return max(0, time.Duration(monotonic()-alive))
+}
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds, the workers' clock.
+func monotonic() int64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // cannot fail: the clock exists
+	return t.Nano()
+}
+
+// vifs sums every vif's counters over the workers.
+func (e *Engine) vifs() []control.VifStats {
+	var out []control.VifStats
+	p := e.plane.Load()
+	e.builder.Tables().Vifs(func(v *table.VifEntry) {
+		s := control.VifStats{Vif: v.Vif}
+		if p != nil {
+			for _, w := range p.workers {
+				add(&s, w.VifCounters(v.ID))
+			}
+		}
+		out = append(out, s)
+	})
+	return out
+}
+
+func add(s *control.VifStats, c forward.VifCounters) {
+	s.RxPackets += c.RxPackets
+	s.RxBytes += c.RxBytes
+	s.TxPackets += c.TxPackets
+	s.TxBytes += c.TxBytes
+	s.Drops += c.Drops
+	s.Flows += c.Flows
+}
