@@ -6,18 +6,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types040 "github.com/containernetworking/cni/pkg/types/040"
 	"github.com/vishvananda/netlink"
 
 	"github.com/vragent/vragent/agent/rpc"
-	"github.com/vragent/vragent/conf"
 	"github.com/vragent/vragent/fastpath/table"
-	"github.com/vragent/vragent/plugin/veth"
 )
 
 func TestBinary(t *testing.T) {
@@ -338,8 +334,7 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 		"agent dies at bind": {func(n *node, c *container) func(*rpc.Request) *rpc.Error {
 			return func(r *rpc.Request) *rpc.Error {
 				if r.Bind != nil {
-					go n.agent.Stop() // waits for this very answer
-					<-n.t.Context().Done()
+					n.agent.Die()
 				}
 				return nil
 			}
@@ -379,7 +374,11 @@ func TestAddWithoutListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer full.Close()
-	_, _, _ = n.execTo(full, n.stdin(), n.env("ADD", pod)...)
+	plugin := n.command("ADD", pod, n.stdin("1.1.0"))
+	plugin.Stdout = full
+	if err := n.within(plugin.Run); err == nil {
+		t.Error("ADD succeeded")
+	}
 	n.wantSame(before)
 }
 
@@ -417,82 +416,4 @@ func TestOneFamily(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// Many pods at once: a node that boots.
-func TestParallelAdds(t *testing.T) {
-	n := newNode(t)
-	list := n.network("1.1.0")
-	before := n.snapshot()
-	var pods []*container
-	for range 50 {
-		pods = append(pods, n.container())
-	}
-	all := func(what string, f func(*container) error) {
-		var running sync.WaitGroup
-		start := time.Now()
-		for _, pod := range pods {
-			running.Go(func() {
-				if err := f(pod); err != nil {
-					t.Errorf("%s %s: %v", what, pod.id, err)
-				}
-			})
-		}
-		running.Wait()
-		t.Logf("%d × %s in %v", len(pods), what, time.Since(start).Round(time.Millisecond))
-	}
-	all("ADD", func(c *container) error { _, err := n.add(list, c); return err })
-	for _, pod := range pods {
-		n.wantKernel(pod, 1468)
-	}
-	all("CHECK", func(c *container) error { return n.check(list, c) })
-	all("DEL", func(c *container) error { return n.del(list, c) })
-	n.wantSame(before)
-	n.wantQuiet()
-}
-
-// One after the other: nothing piles up, and it is quick.
-func TestSequentialCycles(t *testing.T) {
-	n := newNode(t)
-	list, pod := n.network("1.1.0"), n.container()
-	before := n.snapshot()
-	var took []time.Duration
-	for range 60 {
-		start := time.Now()
-		n.mustAdd(list, pod)
-		took = append(took, time.Since(start))
-		if err := n.del(list, pod); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n.wantSame(before)
-	slices.Sort(took)
-	t.Logf("ADD, without the fast path: p50 %v, p95 %v", took[len(took)/2], took[len(took)*95/100])
-}
-
-// The attachment's alias is what GC and DEL live on.
-func TestAliasIsReadBack(t *testing.T) {
-	o := veth.Owner{ContainerID: strings.Repeat("a", 64), Ifname: "eth0.100"}
-	if got, ok := veth.ParseOwner(o.String()); !ok || got != o {
-		t.Errorf("got %+v", got)
-	}
-	for _, alias := range []string{"", "vrouter:", "vrouter:a", "vrouter::b", "vrouter:a:", "other:a:b"} {
-		if _, ok := veth.ParseOwner(alias); ok {
-			t.Errorf("%q is taken for ours", alias)
-		}
-	}
-}
-
-// The shipped conflist works as it is (with a run directory of the test).
-func TestExampleConflist(t *testing.T) {
-	n := newNode(t)
-	text, err := os.ReadFile("../conf/examples/10-vrouter.conflist")
-	if err != nil {
-		t.Fatal(err)
-	}
-	moved := strings.NewReplacer("/run/vragent", n.runDir, "/var/log/vrouter.log", n.logFile).Replace(string(text))
-	if err := conf.CheckCNIList("10-vrouter.conflist", []byte(moved)); err != nil {
-		t.Fatal(err)
-	}
-	n.wantLife(moved)
 }

@@ -226,22 +226,37 @@ func (n *node) status(list *libcni.NetworkConfigList) error {
 	return n.call(func(ctx context.Context, cni *libcni.CNIConfig) error { return cni.GetStatusNetworkList(ctx, list) })
 }
 
-// exec runs the plugin without libcni: environment and standard input as given.
-func (n *node) exec(stdin string, env ...string) (stdout, stderr string, failure *types.Error) {
+// command is the plugin without libcni; the caller runs it within the node.
+func (n *node) command(verb string, c *container, stdin string) *exec.Cmd {
+	plugin := exec.Command(filepath.Join(binDir, "vrouter"))
+	plugin.Env = []string{"CNI_PATH=" + binDir, "CNI_COMMAND=" + verb}
+	if c != nil {
+		plugin.Env = append(plugin.Env, "CNI_CONTAINERID="+c.id, "CNI_NETNS="+c.path, "CNI_IFNAME=eth0",
+			"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME="+c.id)
+	}
+	plugin.Stdin = strings.NewReader(stdin)
+	return plugin
+}
+
+// stdin is a plugin's configuration as libcni would send it; more are further keys.
+func (n *node) stdin(version string, more ...string) string {
+	return fmt.Sprintf(`{"cniVersion":%q,"name":"pods","type":"vrouter","runDir":%q,"logFile":%q,"waitSeconds":1%s}`,
+		version, n.runDir, n.logFile, strings.Join(append([]string{""}, more...), ","))
+}
+
+// output runs the command and returns what it printed; failure is the error it
+// printed as JSON, if it failed.
+func (n *node) output(plugin *exec.Cmd) (stdout, stderr string, failure error) {
 	n.t.Helper()
 	var out, errOut bytes.Buffer
-	_ = n.within(func() error {
-		plugin := exec.Command(filepath.Join(binDir, "vrouter"))
-		plugin.Env = append([]string{"CNI_PATH=" + binDir}, env...)
-		plugin.Stdin, plugin.Stdout, plugin.Stderr = strings.NewReader(stdin), &out, &errOut
-		if plugin.Run() != nil {
-			failure = &types.Error{}
-			if err := json.Unmarshal(out.Bytes(), failure); err != nil {
-				n.t.Fatalf("the plugin failed without an error in JSON: %q %q", out.String(), errOut.String())
-			}
+	plugin.Stdout, plugin.Stderr = &out, &errOut
+	if n.within(plugin.Run) != nil {
+		known := &types.Error{}
+		if err := json.Unmarshal(out.Bytes(), known); err != nil {
+			n.t.Fatalf("the plugin failed without an error in JSON: %q %q", out.String(), errOut.String())
 		}
-		return nil
-	})
+		failure = known
+	}
 	return out.String(), errOut.String(), failure
 }
 
@@ -310,7 +325,7 @@ func (n *node) wantSame(before string) {
 	}
 }
 
-// quiet: a plugin that succeeded has said nothing.
+// wantQuiet: a plugin that succeeded has said nothing.
 func (n *node) wantQuiet() {
 	n.t.Helper()
 	n.lock.Lock()

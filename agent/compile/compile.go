@@ -14,20 +14,19 @@ import (
 type Output struct {
 	State    table.State
 	Announce Announcement // to be said once State is in the fast path
-	// Positions are to be given to the next call.
-	Positions Positions
+	Memory   *Memory      // for the next call
 	// Problems are sentences about what had to be left out.
 	Problems []string
 }
 
 // Compile makes the tables. ids gives the numbers and forgets those of things
-// that are gone; positions are those of the last Output (or PositionsOf the
-// tables in the fast path), so that members of a composite stay where they are.
-// Equal inputs with equal ids and positions give equal tables, in any order.
-func Compile(in *Input, ids *IDs, positions Positions) *Output {
+// that are gone; memory is that of the last Output (or Recall of the tables in
+// the fast path, or nil), so that members of a composite stay where they are.
+// Equal inputs with equal ids and memory give equal tables, in any order.
+func Compile(in *Input, ids *IDs, memory *Memory) *Output {
 	c := &compiler{
-		in: in, ids: ids, old: positions,
-		out:    &Output{Positions: Positions{}, Announce: newAnnouncement()},
+		in: in, ids: ids, old: memory,
+		out:    &Output{Announce: newAnnouncement()},
 		vrfs:   map[string]table.VRFID{},
 		routes: map[table.RouteKey]table.Route{},
 		nhs:    map[table.NextHopID]bool{},
@@ -38,6 +37,7 @@ func Compile(in *Input, ids *IDs, positions Positions) *Output {
 	c.networks()
 	c.host()
 	c.subnets()
+	c.remember()
 	c.tunnels()
 	c.remote()
 	c.pods()
@@ -52,7 +52,7 @@ type compiler struct {
 	// Set once by Compile
 	in  *Input
 	ids *IDs
-	old Positions
+	old *Memory
 
 	// Results, and what later steps need of earlier ones
 	out       *Output
@@ -196,12 +196,8 @@ func (c *compiler) tunnels() {
 		}
 	}
 	for _, lb := range c.in.LoadBalancers {
-		for _, l := range lb.Listeners {
-			for i := range l.Members {
-				if m := &l.Members[i]; m.VMI != "" && m.Node != c.in.Node {
-					ends = append(ends, m.Tunnel)
-				}
-			}
+		if c.old.fragments[lb] == nil { // else its ends are Peers
+			ends = append(ends, lb.ends(c.in.Node)...)
 		}
 	}
 	for _, dip := range sortedAddrs(ends) {

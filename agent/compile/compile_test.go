@@ -244,7 +244,7 @@ func TestTwoSandboxes(t *testing.T) {
 	again.VMI = "vmi1"
 	in.Pods[0].Current = false
 	in.Pods = append(in.Pods, again)
-	out := Compile(in, ids, before.Positions)
+	out := Compile(in, ids, before.Memory)
 	if d := describe(t, &out.State, routeTo(t, &out.State, "198.51.100.10/32").NH, 0); !strings.Contains(d, "tap8") || strings.Contains(d, "tap1") {
 		t.Errorf("service leads to %s", d)
 	}
@@ -259,7 +259,7 @@ func TestTwoSandboxes(t *testing.T) {
 // Members stay where they are: of others' coming and going they notice nothing.
 func TestPositionsStay(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	p := Positions{}
+	p := positions{}
 	at := map[uint64]int{}
 	for range 500 {
 		var members []table.Member
@@ -293,10 +293,10 @@ func TestPositionsAreReadBack(t *testing.T) {
 	in := node1()
 	ids := NewIDs(nil, start)
 	first := Compile(in, ids, nil)
-	if got := PositionsOf(&first.State); !reflect.DeepEqual(got, first.Positions) {
-		t.Errorf("got %v, want %v", got, first.Positions)
+	if got := Recall(&first.State); !reflect.DeepEqual(got.positions, first.Memory.positions) {
+		t.Errorf("got %v, want %v", got.positions, first.Memory.positions)
 	}
-	if got := Compile(in, ids, PositionsOf(&first.State)); !reflect.DeepEqual(got.State, first.State) {
+	if got := Compile(in, ids, Recall(&first.State)); !reflect.DeepEqual(got.State, first.State) {
 		t.Error("the same input gave other tables")
 	}
 }
@@ -313,7 +313,7 @@ func TestOrderMeansNothing(t *testing.T) {
 			t.Fatalf("seed %d: another order gave other tables", seed)
 		}
 		again := NewIDs(storedIDs(ids), start.Add(time.Hour))
-		got := Compile(in, again, PositionsOf(&want.State))
+		got := Compile(in, again, Recall(&want.State))
 		if !reflect.DeepEqual(got.State, want.State) {
 			t.Fatalf("seed %d: other tables after a restart", seed)
 		}
@@ -408,10 +408,10 @@ func TestBuilderAcceptsEveryStep(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	ids := NewIDs(nil, start)
 	b := table.NewBuilder()
-	old, positions := table.State{}, Positions{}
+	old, memory := table.State{}, (*Memory)(nil)
 	for step := range 300 {
 		ids.SetTime(start.Add(time.Duration(step) * 20 * time.Second))
-		out := Compile(random(rnd), ids, positions)
+		out := Compile(random(rnd), ids, memory)
 		d := Diff(&old, &out.State)
 		if rnd.IntN(4) == 0 {
 			replay(t, b, &out.State, uint64(step+1))
@@ -425,7 +425,7 @@ func TestBuilderAcceptsEveryStep(t *testing.T) {
 		if d := Diff(&out.State, &out.State); !IsEmpty(&d) {
 			t.Fatalf("step %d: a state differs from itself: %+v", step, d)
 		}
-		old, positions = out.State, out.Positions
+		old, memory = out.State, out.Memory
 	}
 }
 
@@ -469,6 +469,48 @@ func TestReplayOfTheSameMovesNothing(t *testing.T) {
 	}
 }
 
+// What is remembered only saves work: with and without fragments the tables are
+// the same, whatever changes in between.
+func TestMemoryChangesNothing(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(9, 10))
+	ids, twin := NewIDs(nil, start), NewIDs(nil, start)
+	in := random(rnd)
+	var memory *Memory
+	last := table.State{}
+	reused := 0
+	for step := range 400 {
+		fresh := random(rnd)
+		switch rnd.IntN(7) {
+		case 0:
+			kept := slices.DeleteFunc(slices.Clone(in.LoadBalancers), func(lb *LoadBalancer) bool { return rnd.IntN(2) == 0 })
+			for _, lb := range fresh.LoadBalancers {
+				if !slices.ContainsFunc(kept, func(k *LoadBalancer) bool { return k.UUID == lb.UUID }) {
+					kept = append(kept, lb)
+				}
+			}
+			in.LoadBalancers = kept
+		case 1:
+			in.Pods = fresh.Pods
+		case 2:
+			in.Peers, in.Underlay, in.Routes = fresh.Peers, fresh.Underlay, fresh.Routes
+		case 3:
+			in.Host = fresh.Host
+		case 4:
+			in.Networks = fresh.Networks
+		}
+		got, want := Compile(in, ids, memory), Compile(in, twin, Recall(&last))
+		if !reflect.DeepEqual(got.State, want.State) || !reflect.DeepEqual(got.Announce, want.Announce) {
+			d := Diff(&want.State, &got.State)
+			t.Fatalf("step %d: %+v", step, d)
+		}
+		memory, last = got.Memory, got.State
+		reused += len(memory.fragments)
+	}
+	if reused == 0 {
+		t.Error("nothing was ever reused")
+	}
+}
+
 // scale is a node of the size we design for: 10,000 services, 250,000 endpoints.
 func scale() *Input {
 	in := node1()
@@ -505,7 +547,7 @@ func BenchmarkCompileAtScale(b *testing.B) {
 	ids := NewIDs(nil, start)
 	out := Compile(in, ids, nil)
 	for b.Loop() {
-		out = Compile(in, ids, out.Positions)
+		out = Compile(in, ids, out.Memory)
 	}
 }
 
@@ -513,7 +555,7 @@ func BenchmarkDiffAtScale(b *testing.B) {
 	in := scale()
 	ids := NewIDs(nil, start)
 	out := Compile(in, ids, nil)
-	again := Compile(in, ids, out.Positions)
+	again := Compile(in, ids, out.Memory)
 	for b.Loop() {
 		if d := Diff(&out.State, &again.State); !IsEmpty(&d) {
 			b.Fatal("differs")

@@ -10,6 +10,30 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
+// isOn reports whether a backend is on the node.
+func (lb *LoadBalancer) isOn(node string) bool {
+	for i := range lb.Listeners {
+		for j := range lb.Listeners[i].Members {
+			if m := &lb.Listeners[i].Members[j]; m.VMI != "" && m.Node == node {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ends lists the tunnel addresses of backends on other nodes.
+func (lb *LoadBalancer) ends(node string) (ends []netip.Addr) {
+	for i := range lb.Listeners {
+		for j := range lb.Listeners[i].Members {
+			if m := &lb.Listeners[i].Members[j]; m.VMI != "" && m.Node != node {
+				ends = append(ends, m.Tunnel)
+			}
+		}
+	}
+	return ends
+}
+
 // services makes, for every VIP, a composite per listener: the VIP's route
 // leads to it when it is the only one, else to a service next hop that knows
 // them all. A VIP with backends here also gets a label that leads to those only.
@@ -20,12 +44,15 @@ func (c *compiler) services() {
 		if len(vrfs) == 0 {
 			continue
 		}
-		for _, vip := range sortedAddrs(lb.VIPs) {
-			nh := c.vip(lb, vip, "", c.members)
+		for vip, nh := range c.vips(lb) {
 			for _, network := range vrfs {
 				c.route(c.vrfs[network], netip.PrefixFrom(vip, vip.BitLen()), nh, 0)
 			}
-			c.localVIP(lb, vip, vrfs[0])
+		}
+		if c.out.Memory.fragments[lb] == nil && lb.isOn(c.in.Node) {
+			for _, vip := range sortedAddrs(lb.VIPs) {
+				c.localVIP(lb, vip, vrfs[0])
+			}
 		}
 	}
 }
@@ -69,7 +96,7 @@ func (c *compiler) localVIP(lb *LoadBalancer, vip netip.Addr, network string) {
 	var vmis []string
 	for i := range lb.Listeners {
 		for _, m := range lb.Listeners[i].Members {
-			if c.local[m.VMI] != nil && m.Address.Is4() == vip.Is4() {
+			if c.isLocal(&m, vip) {
 				vmis = append(vmis, m.VMI)
 			}
 		}
@@ -101,7 +128,7 @@ func (c *compiler) members(l *Listener, vip netip.Addr) []table.Member {
 func (c *compiler) localMembers(l *Listener, vip netip.Addr) []table.Member {
 	var out []table.Member
 	for i := range l.Members {
-		if m := &l.Members[i]; c.local[m.VMI] != nil && m.Address.Is4() == vip.Is4() {
+		if m := &l.Members[i]; c.isLocal(m, vip) {
 			if to, ok := c.member(m); ok {
 				out = append(out, to)
 			}
@@ -110,18 +137,24 @@ func (c *compiler) localMembers(l *Listener, vip netip.Addr) []table.Member {
 	return out
 }
 
+func (c *compiler) isLocal(m *Member, vip netip.Addr) bool {
+	return m.VMI != "" && m.Node == c.in.Node && c.local[m.VMI] != nil && m.Address.Is4() == vip.Is4()
+}
+
 // member says how a backend is reached: here through its vif, on another node
 // with its label through the tunnel, and if it is no VMI through the host.
 func (c *compiler) member(m *Member) (table.Member, bool) {
 	to := table.Member{Key: memberKey(m.UUID), Name: m.Name, Draining: m.Draining}
-	switch p := c.local[m.VMI]; {
+	switch {
 	case m.VMI == "":
 		to.NH = c.hostNH
 		to.DNAT = netip.AddrPortFrom(m.Address, m.Port)
-	case p != nil:
+	case m.Node == c.in.Node:
+		p := c.local[m.VMI]
+		if p == nil { // announced, but its sandbox is gone
+			return to, false
+		}
 		to.NH = c.ids.PodKnown(p.Key, p.VMI).NH
-	case m.Node == c.in.Node: // announced, but its sandbox is gone
-		return to, false
 	default:
 		to.NH, to.Label = c.tunnelTo(m.Tunnel), m.Label
 		return to, to.NH != 0 && to.Label != 0
@@ -137,9 +170,9 @@ func (c *compiler) composite(key string, members []table.Member, proto uint8, po
 		slices.SortFunc(members, func(a, b table.Member) int { return cmp.Compare(a.Key, b.Key) })
 		members = members[:table.MaxMembers]
 	}
-	placed := c.old.place(id, members)
+	placed := c.old.positions.place(id, members)
 	if len(placed) > 0 {
-		c.out.Positions[id] = keysOf(placed)
+		c.out.Memory.positions[id] = keysOf(placed)
 	}
 	c.nextHop(table.NextHop{ID: id, Type: table.NHComposite, Members: placed, Proto: proto, Port: port})
 	return id
@@ -158,59 +191,4 @@ func memberKey(uuid string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(uuid))
 	return h.Sum64()
-}
-
-// Positions remember, per composite, which member is where, by key. A hole is 0.
-type Positions map[table.NextHopID][]uint64
-
-// PositionsOf reads the positions back from tables.
-func PositionsOf(s *table.State) Positions {
-	p := Positions{}
-	for i := range s.NextHops {
-		if n := &s.NextHops[i]; n.Type == table.NHComposite && len(n.Members) > 0 {
-			p[n.ID] = keysOf(n.Members)
-		}
-	}
-	return p
-}
-
-func keysOf(members []table.Member) []uint64 {
-	keys := make([]uint64, len(members))
-	for i := range members {
-		if members[i].NH != 0 {
-			keys[i] = members[i].Key
-		}
-	}
-	return keys
-}
-
-// place leaves every member where it was and puts new ones into holes, lowest
-// first, then at the end. Of two with the same key one stays.
-func (p Positions) place(id table.NextHopID, members []table.Member) []table.Member {
-	if len(members) == 0 {
-		return nil
-	}
-	sorted := slices.Clone(members)
-	slices.SortFunc(sorted, func(a, b table.Member) int { return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Name, b.Name)) })
-	sorted = slices.CompactFunc(sorted, func(a, b table.Member) bool { return a.Key == b.Key })
-	old := p[id]
-	out := make([]table.Member, len(old), max(len(old), len(sorted)))
-	fresh := sorted[:0]
-	for _, m := range sorted {
-		if at := slices.Index(old, m.Key); at >= 0 && m.Key != 0 {
-			out[at] = m
-			continue
-		}
-		fresh = append(fresh, m)
-	}
-	for i := 0; i < len(out) && len(fresh) > 0; i++ {
-		if out[i].NH == 0 {
-			out[i], fresh = fresh[0], fresh[1:]
-		}
-	}
-	out = append(out, fresh...)
-	for len(out) > 0 && out[len(out)-1].NH == 0 {
-		out = out[:len(out)-1]
-	}
-	return out
 }

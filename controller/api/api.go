@@ -40,13 +40,11 @@ type Status struct {
 // Agent is one node's stream.
 type Agent struct {
 	Node          string    `json:"node"`
-	State         string    `json:"state"` // connected, stale, absent
-	Synced        bool      `json:"synced"`
-	InCluster     bool      `json:"in_cluster"`
+	State         string    `json:"state"` // connected, replaying, stale, absent; unknown: connected, but no node of the cluster
 	Remote        string    `json:"remote,omitempty"`
 	TunnelAddress string    `json:"tunnel_address,omitempty"`
 	AgentVersion  string    `json:"agent_version,omitempty"`
-	Since         time.Time `json:"since,omitzero"`
+	Since         time.Time `json:"since,omitzero"` // in that state
 	LastAck       time.Time `json:"last_ack,omitzero"`
 	Pending       int       `json:"pending"` // resources not acknowledged yet
 	VMIs          int       `json:"vmis"`

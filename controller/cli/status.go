@@ -51,18 +51,11 @@ func printAgents(out io.Writer, agents []api.Agent, now time.Time) {
 	defer w.Flush()
 	fmt.Fprintln(w, "Node\tState\tTunnel\tVMIs\tRoutes\tPending\tSince\tAgent")
 	for _, a := range agents {
-		state := a.State
-		if a.State == "connected" && !a.Synced {
-			state = "replaying"
-		}
-		if !a.InCluster {
-			state += ", not a node of the cluster"
-		}
 		since := "-"
 		if !a.Since.IsZero() {
 			since = now.Sub(a.Since).Round(time.Second).String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", a.Node, state, cmp.Or(a.TunnelAddress, "-"), a.VMIs, a.Routes, a.Pending,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", a.Node, a.State, cmp.Or(a.TunnelAddress, "-"), a.VMIs, a.Routes, a.Pending,
 			since, cmp.Or(a.AgentVersion, "-"))
 		for _, r := range a.Refusals {
 			fmt.Fprintf(w, "  refused %s\n", r)

@@ -22,17 +22,15 @@ func validateCommand(p Program) *cli.Command {
 			if c.Args().Len() != 1 {
 				return errors.New("give one directory: vrcontroller validate DIRECTORY")
 			}
-			config := plan.Config{}
-			loaded, err := conf.LoadController(c.String("config"))
-			switch {
-			case err == nil:
-				config = Plan(loaded)
-			case c.IsSet("config") || !errors.Is(err, os.ErrNotExist):
-				return err
-			default:
-				config = Plan(conf.DefaultController())
+			file := c.String("config")
+			if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) && !c.IsSet("config") {
+				file = os.DevNull // an empty file: the defaults
 			}
-			return validate(p, c.Args().First(), config)
+			config, err := conf.LoadController(file)
+			if err != nil {
+				return err
+			}
+			return validate(p, c.Args().First(), Plan(config))
 		},
 	}
 }

@@ -58,6 +58,8 @@ type Config struct {
 // View is what the last turn came to. It is immutable.
 type View struct {
 	Model    *plan.Model
+	Nodes    []plan.Node
+	Leases   []plan.Lease
 	Ready    bool // the cluster was read as a whole
 	Settling bool // load balancers and routes are held back
 }
@@ -136,7 +138,7 @@ func (l *Loop) calm(ctx context.Context) {
 func (l *Loop) turn(now time.Time) {
 	cluster := l.Source.Cluster()
 	if cluster == nil {
-		l.conclude(&plan.Model{Cluster: l.Plan.Cluster}, false, l.Source.Problems())
+		l.conclude(&View{Model: &plan.Model{Cluster: l.Plan.Cluster}}, l.Source.Problems())
 		return
 	}
 	settled := l.Agents.Settled(l.memory.Awaited())
@@ -155,7 +157,7 @@ func (l *Loop) turn(now time.Time) {
 	l.settle(now, cluster, reports, out.Unacknowledged)
 	l.Agents.Publish(out.Intents, l.closed()...)
 	l.waiting = !l.settled || len(l.memory.Awaited()) > 0
-	l.conclude(out.Model, true, problems)
+	l.conclude(&View{Model: out.Model, Nodes: cluster.Nodes, Leases: l.Leases, Ready: true, Settling: !l.settled}, problems)
 }
 
 // lease gives nodes the blocks they lack. A lease is on disk before anybody
@@ -209,10 +211,11 @@ func (l *Loop) closed() []southbound.Type {
 }
 
 // conclude shows the outcome and logs what is newly wrong, or no longer.
-func (l *Loop) conclude(m *plan.Model, ready bool, more []plan.Problem) {
-	shown := *m
-	shown.Problems = slices.Concat(more, m.Problems)
-	l.view.Store(&View{Model: &shown, Ready: ready, Settling: ready && !l.settled})
+func (l *Loop) conclude(v *View, more []plan.Problem) {
+	shown := *v.Model
+	shown.Problems = slices.Concat(more, v.Model.Problems)
+	v.Model = &shown
+	l.view.Store(v)
 	for _, p := range shown.Problems {
 		if !slices.Contains(l.known, p) {
 			l.Log.Warn("problem", "object", p.Object, "problem", p.Sentence)

@@ -88,18 +88,18 @@ func (h *Hub) withdraw(now time.Time) {
 	}
 }
 
-// Agent is the state of one node's stream, for people.
+// Agent is the state of one node's stream, for people: connected; replaying,
+// until it has said all it has; stale, when the stream is lost; unknown, when
+// the cluster has no such node.
 type Agent struct {
-	Node      string
-	State     string // connected, stale
-	Synced    bool   // the agent has said all it has
-	Remote    string
-	Since     time.Time // connected: since then; stale: lost then
-	LastAck   time.Time
-	Pending   int // resources that the agent has not acknowledged yet
-	Report    *plan.Report
-	Refusals  []string
-	InCluster bool
+	Node     string
+	State    string
+	Remote   string
+	Since    time.Time // connected: since then; stale: lost then
+	LastAck  time.Time
+	Pending  int // resources that the agent has not acknowledged yet
+	Report   *plan.Report
+	Refusals []string
 }
 
 // Agents lists the nodes that have been heard of.
@@ -108,9 +108,15 @@ func (h *Hub) Agents() []Agent {
 	defer h.mu.Unlock()
 	out := make([]Agent, 0, len(h.peers))
 	for node, p := range h.peers {
-		a := Agent{Node: node, State: "stale", Since: p.lost, Report: p.report, InCluster: h.intents != nil && h.intents.Nodes[node] != nil}
+		a := Agent{Node: node, State: "stale", Since: p.lost, Report: p.report}
 		if s := p.stream; s != nil {
-			a.State, a.Remote, a.Since, a.Synced = "connected", s.remote, s.since, p.report.Synced
+			a.State, a.Remote, a.Since = "connected", s.remote, s.since
+			switch {
+			case h.intents != nil && h.intents.Nodes[node] == nil:
+				a.State = "unknown"
+			case !p.report.Synced:
+				a.State = "replaying"
+			}
 			a.LastAck, a.Pending = s.lastAck, s.out.pending()
 			for k, reason := range s.refused {
 				a.Refusals = append(a.Refusals, fmt.Sprintf("%v %s: %s", k.Type, k.Name, reason))

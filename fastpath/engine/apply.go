@@ -13,7 +13,7 @@ import (
 
 // hello makes c the agent's connection and, the first time, opens the data
 // plane. The descriptors to send back are the engine's own; fds are ours now.
-func (e *Engine) hello(c *wire.Conn, h *control.Hello, fds []int) (*control.HelloReply, []int, error) {
+func (e *engine) hello(c *wire.Conn, h *control.Hello, fds []int) (*control.HelloReply, []int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if h.Version != control.Version {
@@ -37,7 +37,6 @@ func (e *Engine) hello(c *wire.Conn, h *control.Hello, fds []int) (*control.Hell
 		closeAll(fds)
 	}
 	e.agent = c
-	e.node.Store(&h.Node)
 	e.log.Info("agent says hello", "pid", c.Peer(), "node", h.Node, "flows", p.memory.adopted)
 	reply := &control.HelloReply{
 		Version: control.Version, PID: os.Getpid(), Workers: e.cfg.Workers,
@@ -52,7 +51,7 @@ func (e *Engine) hello(c *wire.Conn, h *control.Hello, fds []int) (*control.Hell
 
 // flowMemory takes the agent's descriptors over, or makes new memory when there
 // are none or they do not fit: flows are then decided anew.
-func (e *Engine) flowMemory(fds []int) (m *flowMemory, adopted bool, err error) {
+func (e *engine) flowMemory(fds []int) (m *flowMemory, adopted bool, err error) {
 	if len(fds) > 0 {
 		m, err := adoptFlowMemory(fds, e.cfg.Workers, e.cfg.FlowEntries)
 		if err == nil {
@@ -65,7 +64,7 @@ func (e *Engine) flowMemory(fds []int) (m *flowMemory, adopted bool, err error) 
 }
 
 // change does what only the agent may ask for.
-func (e *Engine) change(c *wire.Conn, req *control.Request) error {
+func (e *engine) change(c *wire.Conn, req *control.Request) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := e.plane.Load()
@@ -81,7 +80,8 @@ func (e *Engine) change(c *wire.Conn, req *control.Request) error {
 	case req.InSync != nil:
 		return e.inSync(p, req.InSync.Epoch)
 	case req.FlushVif != nil:
-		return e.flush(p, *req.FlushVif)
+		p.shared.Sweep()
+		return nil
 	}
 	return errors.New("empty request: exactly one field is set")
 }
@@ -90,7 +90,7 @@ func (e *Engine) change(c *wire.Conn, req *control.Request) error {
 // tables know a vif before its first frame comes, and its last frame has come
 // before tables forget it. A refused delta changes nothing. A vif whose device
 // cannot be attached is an error after everything else has been done.
-func (e *Engine) apply(p *plane, d *table.Delta) error {
+func (e *engine) apply(p *plane, d *table.Delta) error {
 	if err := e.builder.Apply(d); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (e *Engine) apply(p *plane, d *table.Delta) error {
 
 // inSync ends a replay: what was not replayed goes, from the kernel too. The
 // first one lets frames in.
-func (e *Engine) inSync(p *plane, epoch uint64) error {
+func (e *engine) inSync(p *plane, epoch uint64) error {
 	if err := e.builder.InSync(epoch); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (e *Engine) inSync(p *plane, epoch uint64) error {
 
 // detachUnknown detaches what steering still has from a predecessor, or from
 // before the replay.
-func (e *Engine) detachUnknown(p *plane, t *table.Tables) error {
+func (e *engine) detachUnknown(p *plane, t *table.Tables) error {
 	attached, err := p.steer.Vifs()
 	if err != nil {
 		return err

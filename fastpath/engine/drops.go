@@ -8,7 +8,7 @@ import (
 
 // dropStats lists every way a packet can be lost: in the workers, in their
 // sockets, and in the kernel before and behind them.
-func (e *Engine) dropStats() ([]control.DropCounter, error) {
+func (e *engine) dropStats() ([]control.DropCounter, error) {
 	p := e.plane.Load()
 	out := workerDrops(p)
 	if p == nil {
@@ -32,14 +32,14 @@ func (e *Engine) dropStats() ([]control.DropCounter, error) {
 // workerDrops lists the workers' reasons.
 func workerDrops(p *plane) []control.DropCounter {
 	var out []control.DropCounter
-	for _, r := range forward.Reasons() {
+	for _, r := range forward.Reasons()[1:] { // 0 is no reason
 		out = append(out, control.DropCounter{Name: r.Name, Sentence: r.Sentence})
 	}
 	if p == nil {
 		return out
 	}
 	for _, w := range p.workers {
-		for reason, n := range w.Drops() {
+		for reason, n := range w.Drops()[1:] {
 			out[reason].Count += n
 			out[reason].PerCore = append(out[reason].PerCore, n)
 		}

@@ -21,32 +21,33 @@ import (
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
 // Config is what the process is started with.
 type Config struct {
+	Node        string
+	Version     string // of the program, for status
 	RunDir      string // of the socket, the lock and, in bpf/, the pins
 	Workers     int
-	Cores       []int  // one per worker; empty: not pinned
-	Poll        string // busy, adaptive
-	FlowEntries int    // per worker
-	Frames      int    // packet buffers per worker
-	Version     string // of the program, for status
+	Cores       []int // one per worker; empty: not pinned
+	Busy        bool  // poll: busy
+	FlowEntries int   // per worker
+	Frames      int   // packet buffers per worker
 	Log         *slog.Logger
 }
 
-// Engine is the running fast path.
-type Engine struct {
-	// Set once by New.
+// engine is the state behind the socket.
+type engine struct {
+	// Set once by Run.
 	cfg     Config
 	log     *slog.Logger
 	started time.Time
-	start   chan *plane // hands the plane to Run, once, when the tables are complete
+	start   chan *plane // hands the plane to forward, once, when the tables are complete
 
 	// Written under mu, read by anyone.
 	plane atomic.Pointer[plane] // nil until an agent said hello
-	node  atomic.Pointer[string]
 
 	// Guarded by mu: one change at a time.
 	mu      sync.Mutex
@@ -54,52 +55,46 @@ type Engine struct {
 	agent   *wire.Conn     // who may change tables
 }
 
-// New prepares an engine; nothing happens before Run.
-func New(cfg Config) *Engine {
-	none := ""
-	e := &Engine{cfg: cfg, log: cfg.Log, started: time.Now(), start: make(chan *plane, 1), builder: table.NewBuilder()}
-	e.node.Store(&none)
-	return e
-}
-
 // Run serves until ctx is done (nil) or a worker fails. What is pinned stays:
 // a successor takes it over. It sets limits of the whole process.
-func (e *Engine) Run(ctx context.Context) error {
-	if err := e.cfg.check(); err != nil {
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(e.cfg.RunDir, 0o755); err != nil {
+	if err := os.MkdirAll(cfg.RunDir, 0o755); err != nil {
 		return fmt.Errorf("fast path: %w", err)
 	}
-	lock, err := acquire(filepath.Join(e.cfg.RunDir, "fastpath.lock"))
+	lock, err := acquire(filepath.Join(cfg.RunDir, "fastpath.lock"))
 	if err != nil {
 		return fmt.Errorf("fast path: %w", err)
 	}
 	defer lock.Close()
-	l, err := wire.Listen(filepath.Join(e.cfg.RunDir, control.SocketName), 0o600)
+	socket := filepath.Join(cfg.RunDir, control.SocketName)
+	l, err := wire.Listen(socket, 0o600)
 	if err != nil {
 		return fmt.Errorf("fast path: %w", err)
 	}
-	tune(e.cfg.Workers)
+	tune(cfg.Workers)
+	e := &engine{cfg: cfg, log: cfg.Log, started: time.Now(), start: make(chan *plane, 1), builder: table.NewBuilder()}
 	defer e.close()
-	e.log.Info("fast path waits for the agent", "socket", filepath.Join(e.cfg.RunDir, control.SocketName), "workers", e.cfg.Workers)
+	e.log.Info("fast path waits for the agent", "node", cfg.Node, "socket", socket)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.serve(ctx, l) })
 	g.Go(func() error { return e.forward(ctx) })
-	err = g.Wait()
-	e.log.Info("fast path ends", "error", err)
-	return err
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	e.log.Info("fast path stops; pods are mute until its successor runs", "node", cfg.Node)
+	return nil
 }
 
 func (c *Config) check() error {
 	switch {
-	case c.Workers < 1:
-		return fmt.Errorf("fast path: %d workers: at least one", c.Workers)
+	case c.Workers < 1 || c.Workers > steer.MaxWorkers:
+		return fmt.Errorf("fast path: %d workers: want 1 to %d", c.Workers, steer.MaxWorkers)
 	case len(c.Cores) != 0 && len(c.Cores) != c.Workers:
 		return fmt.Errorf("fast path: %d cores for %d workers: one each, or none at all", len(c.Cores), c.Workers)
-	case c.Poll != "busy" && c.Poll != "adaptive":
-		return fmt.Errorf("fast path: unknown poll mode %q: busy or adaptive", c.Poll)
 	}
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -139,7 +134,7 @@ func acquire(path string) (*os.File, error) {
 }
 
 // forward runs the workers once the tables are complete.
-func (e *Engine) forward(ctx context.Context) error {
+func (e *engine) forward(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -149,7 +144,7 @@ func (e *Engine) forward(ctx context.Context) error {
 }
 
 // close gives back what the process holds. Pins stay.
-func (e *Engine) close() {
+func (e *engine) close() {
 	if p := e.plane.Load(); p != nil {
 		if err := p.close(); err != nil {
 			e.log.Warn("closing the data plane", "error", err)

@@ -17,7 +17,7 @@ const flowBatch = 500
 
 // flows streams the entries that q selects. Workers go on meanwhile: each entry
 // is a snapshot of its own.
-func (e *Engine) flows(c *wire.Conn, q *control.FlowQuery) error {
+func (e *engine) flows(c *wire.Conn, q *control.FlowQuery) error {
 	p := e.plane.Load()
 	if p == nil {
 		return c.Send(control.Reply{Done: true})
@@ -26,7 +26,9 @@ func (e *Engine) flows(c *wire.Conn, q *control.FlowQuery) error {
 	if q.Index != nil {
 		worker, slot := flow.Split(*q.Index)
 		if worker < len(s.reader.flows) && int(slot) < s.reader.flows[worker].Slots() {
-			s.visit(worker, slot)
+			if _, err := s.visit(worker, slot); err != nil {
+				return err
+			}
 		}
 		return s.end()
 	}
@@ -104,17 +106,19 @@ type flowReader struct {
 }
 
 func (r *flowReader) describe(index uint32, e *flow.Entry) control.Flow {
-	to := e.Translated()
+	to := e.Translated() // and what the tunnel's source port is made of
 	f := control.Flow{
 		Index: index, Reverse: e.Reverse, Forward: e.Flags&flow.FlagForward != 0,
 		KeyNH: table.NextHopID(e.KeyNH), Src: addrPort(e.Src, e.Sport), Dst: addrPort(e.Dst, e.Dport),
 		Proto: e.Proto, VRF: table.VRFID(e.VRF),
 		Action: e.Action.String(), NAT: e.NAT.String(), TCP: e.TCP.String(),
-		NewSrc: addrPort(to.Src, to.Sport), NewDst: addrPort(to.Dst, to.Dport),
 		NH: table.NextHopID(e.NH), Label: e.Label(), ECMP: e.Member(), RPF: r.rpf(e),
 		Gen: e.Gen, Packets: e.Packets, Bytes: e.Bytes, IdleMS: r.idle(e),
 	}
-	if e.Action == flow.ActionDrop {
+	switch e.Action {
+	case flow.ActionNAT:
+		f.NewSrc, f.NewDst = addrPort(to.Src, to.Sport), addrPort(to.Dst, to.Dport)
+	case flow.ActionDrop:
 		f.Reason = forward.Reason(e.Reason).String()
 	}
 	if r.tables.NH(f.NH).Type == table.NHTunnel {

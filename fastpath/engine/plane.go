@@ -73,7 +73,7 @@ func (p *plane) open(cfg *Config, bpfDir string, h *control.Hello) error {
 		p.sockets = append(p.sockets, s)
 	}
 	p.shared, err = forward.NewShared(forward.Options{
-		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Busy: cfg.Poll == "busy",
+		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Busy: cfg.Busy,
 	})
 	if err != nil {
 		return err

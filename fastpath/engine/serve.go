@@ -14,7 +14,7 @@ import (
 )
 
 // serve accepts connections until ctx is done, and waits for them to end.
-func (e *Engine) serve(ctx context.Context, l *wire.Listener) error {
+func (e *engine) serve(ctx context.Context, l *wire.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	var conns errgroup.Group
@@ -33,7 +33,7 @@ func (e *Engine) serve(ctx context.Context, l *wire.Listener) error {
 }
 
 // talk answers one client until it leaves or ctx is done.
-func (e *Engine) talk(ctx context.Context, c *wire.Conn) {
+func (e *engine) talk(ctx context.Context, c *wire.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	defer e.leave(c)
@@ -53,7 +53,7 @@ func (e *Engine) talk(ctx context.Context, c *wire.Conn) {
 }
 
 // leave forgets a client; workers go on without an agent.
-func (e *Engine) leave(c *wire.Conn) {
+func (e *engine) leave(c *wire.Conn) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.agent == c {
@@ -64,7 +64,7 @@ func (e *Engine) leave(c *wire.Conn) {
 }
 
 // answer replies to one request. The error is the connection's.
-func (e *Engine) answer(c *wire.Conn, req *control.Request, fds []int) error {
+func (e *engine) answer(c *wire.Conn, req *control.Request, fds []int) error {
 	if req.Hello != nil {
 		reply, out, err := e.hello(c, req.Hello, fds)
 		if err != nil {
@@ -89,7 +89,7 @@ func (e *Engine) answer(c *wire.Conn, req *control.Request, fds []int) error {
 }
 
 // read answers what everybody may ask; nil when req is none of that.
-func (e *Engine) read(req *control.Request) (*control.Reply, error) {
+func (e *engine) read(req *control.Request) (*control.Reply, error) {
 	switch {
 	case req.Status != nil:
 		return &control.Reply{Status: e.status()}, nil

@@ -22,10 +22,13 @@ const (
 // asked of it: it would not answer. A sleeping worker turns far more often.
 const hung = 2 * time.Second
 
-func (e *Engine) status() *control.Status {
+func (e *engine) status() *control.Status {
 	s := &control.Status{
-		PID: os.Getpid(), Version: e.cfg.Version, Node: *e.node.Load(), Started: e.started,
-		State: stateWaiting, Epoch: e.builder.Epoch(), Poll: e.cfg.Poll,
+		PID: os.Getpid(), Version: e.cfg.Version, Node: e.cfg.Node, Started: e.started,
+		State: stateWaiting, Epoch: e.builder.Epoch(), Poll: "adaptive",
+	}
+	if e.cfg.Busy {
+		s.Poll = "busy"
 	}
 	p := e.plane.Load()
 	if p == nil {
@@ -80,7 +83,7 @@ func monotonic() int64 {
 }
 
 // vifs sums every vif's counters over the workers.
-func (e *Engine) vifs() []control.VifStats {
+func (e *engine) vifs() []control.VifStats {
 	var out []control.VifStats
 	p := e.plane.Load()
 	e.builder.Tables().Vifs(func(v *table.VifEntry) {

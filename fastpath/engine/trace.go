@@ -17,7 +17,7 @@ import (
 const tracePort = 40000
 
 // trace runs a synthetic packet through the live tables and flows.
-func (e *Engine) trace(q *control.TraceQuery) (*control.Trace, error) {
+func (e *engine) trace(q *control.TraceQuery) (*control.Trace, error) {
 	p := e.plane.Load()
 	if p == nil {
 		return nil, errors.New("trace: the fast path still waits for the agent: it has no tables")

@@ -44,7 +44,8 @@ func pseudo(src, dst *Addr, proto uint8, length int) uint64 {
 func change(old, new uint64) uint64 { return uint64(^fold(old)) + new }
 
 // fix applies a change to the checksum at b[at:]: HC' = ~(~HC + ~m + m'), RFC 1624
-// equation 3. It never turns a sum into the other zero than a full computation does.
+// equation 3. The result is the one of a full computation, also where that is 0 or
+// 0xffff, unless all words under the checksum are 0 (see rewriteEcho).
 func fix(b []byte, at int, change uint64) {
 	put16(b[at:], ^fold(uint64(^be16(b[at:]))+change))
 }

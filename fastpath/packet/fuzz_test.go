@@ -97,7 +97,7 @@ func checkRewrite(t *testing.T, b []byte, in Info, to Tuple) {
 	}
 	twin := clone(b)
 	build.Fix(twin)
-	if canonical(before) && !bytes.Equal(b, twin) {
+	if canonical(before) && canonical(twin) && !bytes.Equal(b, twin) {
 		t.Fatalf("incremental and full checksums differ: %s", build.Diff(b, twin))
 	}
 	// And back: the same bytes, unless a checksum had the other zero.
@@ -109,8 +109,14 @@ func checkRewrite(t *testing.T, b []byte, in Info, to Tuple) {
 	}
 }
 
-// canonical reports whether b's checksums are those that a full computation writes.
+// canonical reports whether b's checksums are those that a full computation
+// writes. Where the words of an echo reply before its data are all 0, either zero
+// may be its checksum.
 func canonical(b []byte) bool {
+	if in := (Info{}); ParseIP(b, 0, len(b), &in) == FaultNone && in.Tuple.Proto == ProtoICMP && in.L4 != 0 &&
+		bytes.Equal(b[in.L4+4:in.L4+8], make([]byte, 4)) && in.ICMPType == 0 && in.ICMPCode == 0 {
+		return false
+	}
 	x := clone(b)
 	build.Fix(x)
 	return bytes.Equal(x, b)

@@ -1,5 +1,7 @@
 package packet
 
+import "encoding/binary"
+
 // Rewrite replaces addresses and ports by those of to, in place, with incremental
 // checksums, and updates in.Tuple. Ports are ignored in a tail fragment and for
 // protocols without ports; for ICMP echo the identifier is rewritten. to.Proto is
@@ -37,10 +39,11 @@ func rewriteL4(h []byte, in *Info, to *Tuple, addrs uint64) (sctp bool) {
 	from := &in.Tuple
 	switch from.Proto {
 	case ProtoICMP:
-		fix(h, icmpChecksum, rewriteEcho(h, in, to)) // covers no addresses
+		rewriteEcho(h, in, to) // covers no addresses
 		return false
 	case ProtoICMPv6:
-		fix(h, icmpChecksum, addrs+rewriteEcho(h, in, to))
+		rewriteEcho(h, in, to)
+		fix(h, icmpChecksum, addrs)
 		return false
 	}
 	put16(h[0:], to.Sport)
@@ -59,9 +62,10 @@ func rewriteL4(h []byte, in *Info, to *Tuple, addrs uint64) (sctp bool) {
 	return false
 }
 
-// rewriteEcho writes the echo identifier and returns its change of the checksum.
-func rewriteEcho(h []byte, in *Info, to *Tuple) uint64 {
-	var id uint16
+// rewriteEcho writes the echo identifier and applies its change to the checksum.
+func rewriteEcho(h []byte, in *Info, to *Tuple) {
+	id := be16(h[icmpID:])
+	old := id
 	switch echo(in.V6, in.ICMPType) {
 	case echoRequest:
 		id, to.Dport = to.Sport, 0
@@ -69,11 +73,17 @@ func rewriteEcho(h []byte, in *Info, to *Tuple) uint64 {
 		id, to.Sport = to.Dport, 0
 	default:
 		to.Sport, to.Dport = 0, 0
-		return 0
 	}
-	old := be16(h[icmpID:])
+	if id == old {
+		return
+	}
 	put16(h[icmpID:], id)
-	return change(uint64(old), uint64(id))
+	fix(h, icmpChecksum, change(uint64(old), uint64(id)))
+	// An IPv4 echo reply may be all zeros; then only 0xffff is right, and where the
+	// sum is zero in other ways it is right as well.
+	if binary.BigEndian.Uint64(h) == 0 {
+		put16(h[icmpChecksum:], 0xffff)
+	}
 }
 
 // DecTTL takes one from the TTL or hop limit. The caller has checked that it is above 1.

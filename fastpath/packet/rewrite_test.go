@@ -150,6 +150,31 @@ func TestHeaderEveryChecksum(t *testing.T) {
 	}
 }
 
+// The one packet whose words are all 0: an echo reply with identifier, sequence and
+// data 0. Its checksum is 0xffff and must never become 0.
+func TestRewriteAllZero(t *testing.T) {
+	for _, n := range []int{0, 1, 8} {
+		b := build.IPv4(a4, b4).EchoReply(0, 0).Payload(make([]byte, n)).Bytes()
+		want := build.IPv4(c4, b4).EchoReply(0, 0).Payload(make([]byte, n)).Bytes()
+		in := parse(t, b)
+		Rewrite(b, in, tuple(c4, b4, 0, 0, 0))
+		if d := build.Diff(b, want); d != "" {
+			t.Error(d)
+		}
+		Rewrite(b, in, tuple(c4, b4, 0, 77, 0))
+		Rewrite(b, in, tuple(c4, b4, 0, 0, 0))
+		if d := build.Diff(b, want); d != "" {
+			t.Error(d)
+		}
+	}
+	// Data that adds up to zero in another way.
+	b := build.IPv4(a4, b4).EchoReply(9, 0).Payload([]byte{0xff, 0xff}).Bytes()
+	Rewrite(b, parse(t, b), tuple(a4, b4, 0, 0, 0))
+	if err := build.Verify(b); err != nil {
+		t.Error(err)
+	}
+}
+
 // A datagram rewritten in pieces is whole when put together: the checksum in the
 // head covers the tails too.
 func TestRewriteFragments(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 //   - a next hop that is new or changed;
 //   - the next hop a changed or removed route led to, and the one of the
 //     covering route when a route is added (next hop 0 if nothing covers it);
-//   - the next hop of a vif whose port maps, VRF or addresses changed;
+//   - the next hops that deliver to a vif whose port maps changed, and the next
+//     hop of a vif whose VRF or addresses changed;
 //   - a composite one of whose members became usable or stopped being so, or
 //     whose member's vif has other port maps;
 //   - a service one of whose composites moved for such a reason or changed, and
@@ -101,7 +102,7 @@ func (b *Builder) edit() *edit {
 	e := &edit{
 		stamp: b.edits, index: b.index, replay: b.replay,
 		nhs: map[NextHopID]*NH{}, was: map[NextHopID]*NH{}, vifs: map[VifID]*VifEntry{}, vrfs: map[VRFID]*VRFEntry{},
-		routed: map[NextHopID]struct{}{}, remapped: map[NextHopID]struct{}{}, bump: map[NextHopID]struct{}{},
+		routed: map[NextHopID]struct{}{}, remapped: map[VifID]struct{}{}, bump: map[NextHopID]struct{}{},
 	}
 	if t := b.Tables(); t != nil {
 		e.tables = *t

@@ -7,15 +7,11 @@ func (e *edit) derive() {
 	d := derivation{edit: e, composites: map[NextHopID]struct{}{}, services: map[NextHopID]struct{}{}}
 	for id, v := range e.vifs {
 		if v != nil {
-			d.frames(id)
+			d.delivering(id)
 		}
 	}
 	for id, old := range e.was {
 		d.changed(id, old)
-	}
-	for id := range e.remapped {
-		e.bump[id] = struct{}{}
-		d.affect(id, NHComposite)
 	}
 	for id := range d.composites {
 		e.own(id).resolve(&e.tables)
@@ -42,11 +38,17 @@ type derivation struct {
 	composites, services map[NextHopID]struct{}
 }
 
-// frames writes the frame headers of the next hops that deliver to a changed vif.
-func (d *derivation) frames(id VifID) {
+// delivering resolves the next hops that deliver to a changed vif: their frame
+// headers are made of its MAC.
+func (d *derivation) delivering(id VifID) {
 	for _, nh := range d.index.vifNHs.get(uint32(id)) {
-		if t := d.tables.NH(nh).Type; t == NHEncap || t == NHHost {
-			d.own(nh).resolve(&d.tables)
+		if t := d.tables.NH(nh).Type; t != NHEncap && t != NHHost {
+			continue
+		}
+		d.own(nh).resolve(&d.tables)
+		if has(d.remapped, id) {
+			d.bump[nh] = struct{}{}
+			d.affect(nh, NHComposite)
 		}
 	}
 }
@@ -66,7 +68,7 @@ func (d *derivation) changed(id NextHopID, old *NH) {
 		d.services[id] = struct{}{}
 	default:
 		d.own(id).resolve(&d.tables)
-		if old == nil || old.Usable != n.Usable || mayBeMember(old.Type) != mayBeMember(n.Type) {
+		if old == nil || old.Usable != n.Usable || old.Type != n.Type || old.Vif != n.Vif {
 			d.affect(id, NHComposite)
 			d.affect(id, NHService)
 		}

@@ -30,7 +30,7 @@ type edit struct {
 	vrfs     map[VRFID]*VRFEntry // the same for VRFs, but for their routes
 	routes   routeEdit
 	routed   map[NextHopID]struct{} // next hops whose flows a changed route may lead elsewhere
-	remapped map[NextHopID]struct{} // next hops whose vif has other port maps
+	remapped map[VifID]struct{}     // vifs with other port maps
 	bump     map[NextHopID]struct{} // next hops whose generation moves
 }
 
@@ -196,7 +196,7 @@ func (e *edit) putPortMap(m *PortMap) error {
 	} else {
 		v.ports = slices.Insert(v.ports, at, p)
 	}
-	e.remapped[v.NH] = struct{}{}
+	e.remapped[v.ID] = struct{}{}
 	return nil
 }
 

@@ -60,7 +60,7 @@ func (e *edit) removePortMap(k PortMapKey) {
 	}
 	v = e.ownVif(k.Vif)
 	v.ports = slices.Delete(v.ports, at, at+1)
-	e.remapped[v.NH] = struct{}{}
+	e.remapped[v.ID] = struct{}{}
 }
 
 func (e *edit) removeNH(id NextHopID) {

@@ -5,7 +5,7 @@ import "net/netip"
 // A change to a shared trie copies its way down, some hundred times the cost of
 // a change in place; a copy of the whole trie costs a fraction of a change in
 // place for each route. Copying pays when a delta changes one route in copyAt.
-const copyAt = 64
+const copyAt = 256
 
 // routeEdit decides how the routes of each VRF are changed.
 type routeEdit struct {

@@ -72,17 +72,18 @@ func (a *Agent) Serve(runDir string) error {
 
 // Stop ends service and waits for it to end.
 func (a *Agent) Stop() {
-	if a.listener == nil {
-		return
-	}
+	a.Die()
+	a.workers.Wait()
+}
+
+// Die cuts all connections, also in the middle of an answer.
+func (a *Agent) Die() {
 	_ = a.listener.Close()
 	a.lock.Lock()
+	defer a.lock.Unlock()
 	for conn := range a.conns {
 		_ = conn.Close()
 	}
-	a.lock.Unlock()
-	a.workers.Wait()
-	a.listener = nil
 }
 
 // Refuse sets a function that may answer a request in the agent's place, or look

@@ -59,11 +59,11 @@ func (c *call) planOf() (*veth.Plan, error) {
 	if c.conf.PrevResult == nil {
 		return nil, bad("is missing")
 	}
-	any, err := version.NewResult(c.conf.CNIVersion, c.conf.PrevResult)
+	whole, err := version.NewResult(c.conf.CNIVersion, c.conf.PrevResult)
 	if err != nil {
 		return nil, bad("cannot be read: " + err.Error())
 	}
-	r, err := current.NewResultFromResult(any)
+	r, err := current.NewResultFromResult(whole)
 	if err != nil {
 		return nil, bad("cannot be read: " + err.Error())
 	}
@@ -98,7 +98,7 @@ func addAddresses(p *veth.Plan, r *current.Result, ours int) error {
 		addr, ok := netip.AddrFromSlice(ip.Address.IP)
 		gw, okGW := netip.AddrFromSlice(ip.Gateway)
 		if !ok || !okGW {
-			return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("prevResult has address %v with gateway %v", ip.Address, ip.Gateway), "")
+			return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("prevResult has address %s with gateway %v", ip.Address.String(), ip.Gateway), "")
 		}
 		p.Addrs = append(p.Addrs, addr.Unmap())
 		if _, have := p.Gateway(gw.Unmap().Is4()); !have {

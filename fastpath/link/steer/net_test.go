@@ -154,7 +154,7 @@ func ifindexIn(t testing.TB, ns, dev string) int {
 }
 
 // addPod makes a pod with the addresses 192.0.2.<id> and 2001:db8::<id>. Its tap is
-// down.
+// down, and has the address that the pod sends to: the host's stack would take it all.
 func (n *node) addPod(t testing.TB, id, mtu int) *pod {
 	t.Helper()
 	p := &pod{
@@ -164,8 +164,8 @@ func (n *node) addPod(t testing.TB, id, mtu int) *pod {
 	}
 	mac := table.MAC{0x02, 0, 0, 0, 0, byte(id)}
 	tap := fmt.Sprintf("tap%d", id)
-	run(t, fmt.Sprintf("ip -n %s link add %s mtu %d numtxqueues 1 numrxqueues 1 type veth peer name eth0 netns %s mtu %d address %s numtxqueues 1 numrxqueues 1",
-		n.NS, tap, mtu, p.NS, mtu, mac))
+	run(t, fmt.Sprintf("ip -n %s link add %s address %s mtu %d numtxqueues 1 numrxqueues 1 type veth peer name eth0 netns %s mtu %d address %s numtxqueues 1 numrxqueues 1",
+		n.NS, tap, table.RouterMAC, mtu, p.NS, mtu, mac))
 	n.quiet(t, tap)
 	for _, c := range []string{
 		"link set eth0 up",

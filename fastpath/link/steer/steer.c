@@ -152,7 +152,7 @@ static __always_inline __u32 fold(const struct in6_addr *a)
 
 // What parse found besides the flow.
 enum parsed {
-	CANNOT,   // not IP, or cut off: the flow is empty
+	CANNOT,   // not IP, cut off or malformed: the flow is not to be used
 	PLAIN,    // ports are those of the flow, or 0
 	FRAGMENT, // head or tail
 	ERROR4,   // an ICMP error; at points to the packet it quotes
@@ -198,6 +198,8 @@ static __always_inline int parse4(struct __sk_buff *skb, __u32 *at, struct flow 
 	f->dst = bpf_ntohl(ip.daddr);
 	f->proto = ip.protocol;
 	*at += ip.ihl * 4;
+	if (*at > skb->len)
+		return CANNOT;
 	__u16 frag = bpf_ntohs(ip.frag_off) & FRAGMENTED;
 	int found = PLAIN;
 	if (!(frag & 0x1fff))
@@ -214,21 +216,26 @@ static __always_inline int parse6(struct __sk_buff *skb, __u32 *at, struct flow 
 	f->dst = fold(&ip.daddr);
 	f->proto = ip.nexthdr;
 	*at += sizeof(ip);
-	bool frag = false;
-	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+	bool frag = false, first_fragment = true;
+	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
 		__u8 proto = f->proto;
 		bool fragment = proto == IPPROTO_FRAGMENT;
 		if (!fragment && proto != IPPROTO_HOPOPTS && proto != IPPROTO_ROUTING && proto != IPPROTO_DSTOPTS)
 			break;
-		__u8 h[4]; // next header, length or 0, offset and M of a fragment
-		if (bpf_skb_load_bytes(skb, *at, h, sizeof(h)))
-			return PLAIN;
+		__u8 h[4]; // next header; length or 0; then of a fragment offset and M, of a route segments left
+		if (i == MAX_EXTENSIONS || bpf_skb_load_bytes(skb, *at, h, sizeof(h)))
+			return CANNOT;
+		if ((proto == IPPROTO_HOPOPTS && i) || (fragment && !first_fragment) || (proto == IPPROTO_ROUTING && h[3]))
+			return CANNOT; // malformed: so says package packet
 		f->proto = h[0];
 		*at += fragment ? 8 : 8 + h[1] * 8;
+		if (*at > skb->len)
+			return CANNOT;
 		if (fragment) {
+			first_fragment = false;
 			if (h[2] || h[3] & 0xf8)
 				return FRAGMENT; // a tail: what follows is payload
-			frag |= h[3] & 1;
+			frag = h[3] & 1;
 		}
 	}
 	int found = ports(skb, *at, true, f);

@@ -1,0 +1,101 @@
+// Command vrcontroller turns Kubernetes objects into virtual networks, load
+// balancers and routes, and tells every node's agent what it needs. This file
+// is wiring only: who runs, and who is told what by whom.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/vragent/vragent/conf"
+	"github.com/vragent/vragent/controller/api"
+	"github.com/vragent/vragent/controller/cli"
+	"github.com/vragent/vragent/controller/converge"
+	"github.com/vragent/vragent/controller/hub"
+	"github.com/vragent/vragent/controller/lease"
+	"github.com/vragent/vragent/controller/watch"
+)
+
+var version = "dev" // set by the linker
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	app := cli.App(cli.Program{Version: version, Run: run, Out: os.Stdout})
+	if err := app.RunContext(ctx, os.Args); err != nil {
+		fmt.Fprintln(os.Stderr, "vrcontroller:", err)
+		os.Exit(1)
+	}
+}
+
+// run is the controller: manifests → plan → agents, and a window onto it.
+func run(ctx context.Context, c *conf.Controller) error {
+	log := logger(c.Log)
+	store, leases, err := lease.Open(c.StateDir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	agents, err := hub.New(hub.Config{TLS: hub.Files(c.TLS), Log: log})
+	if err != nil {
+		return err
+	}
+	southbound, err := net.Listen("tcp", c.Listen.Southbound)
+	if err != nil {
+		return fmt.Errorf("listen for agents: %w", err)
+	}
+	defer southbound.Close()
+	rest, err := net.Listen("tcp", c.Listen.API)
+	if err != nil {
+		return fmt.Errorf("listen for the API: %w", err)
+	}
+	defer rest.Close()
+
+	source := watch.New(c.Manifests, log)
+	loop := converge.New(converge.Config{
+		Plan: cli.Plan(c), Source: source, Agents: agents, Store: store, Leases: leases, Log: log,
+	})
+	window := &window{config: c, loop: loop, agents: agents}
+	server := api.New(api.Config{Model: window.model, Status: window.status, Log: log})
+	log.Info("vrcontroller runs", "version", version, "cluster", c.Cluster,
+		"southbound", southbound.Addr(), "api", rest.Addr(), "manifests", c.Manifests)
+	return together(ctx,
+		source.Run,
+		loop.Run,
+		func(ctx context.Context) error { return agents.Run(ctx, southbound) },
+		func(ctx context.Context) error { return server.Run(ctx, rest) },
+	)
+}
+
+// together runs all until the context ends or one fails, and waits for all.
+func together(ctx context.Context, runs ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(runs))
+	var wait sync.WaitGroup
+	for i, run := range runs {
+		wait.Go(func() {
+			defer cancel()
+			errs[i] = run(ctx)
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+func logger(c conf.Log) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // conf has checked it
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
