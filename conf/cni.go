@@ -62,6 +62,9 @@ func ParseCNI(stdin []byte) (*CNI, error) {
 	if err := parseJSON(cniFile, stdin, v); err != nil {
 		return nil, err
 	}
+	if string(v.PrevResult) == "null" {
+		v.PrevResult = nil
+	}
 	if err := v.check(cniFile); err != nil {
 		return nil, err
 	}

@@ -192,7 +192,9 @@ func (l *Loop) settle(now time.Time, cluster *plan.Cluster, reports map[string]*
 	}
 	switch late := !now.Before(l.deadline); {
 	case len(missing) == 0 && (unacknowledged == 0 || len(l.returns) == 0):
-		l.Log.Info("all known nodes have reported")
+		if len(l.returns) > 0 {
+			l.Log.Info("all nodes that a predecessor served have reported")
+		}
 	case late:
 		l.Log.Warn("not all nodes have reported; going on without them", "nodes", missing, "unacknowledged", unacknowledged)
 	default:

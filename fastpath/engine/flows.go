@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -119,12 +120,20 @@ func (r *flowReader) describe(index uint32, e *flow.Entry) control.Flow {
 	case flow.ActionNAT:
 		f.NewSrc, f.NewDst = addrPort(to.Src, to.Sport), addrPort(to.Dst, to.Dport)
 	case flow.ActionDrop:
-		f.Reason = forward.Reason(e.Reason).String()
+		f.Reason = reasonName(e.Reason)
 	}
 	if r.tables.NH(f.NH).Type == table.NHTunnel {
 		f.Sport = packet.EntropyPort(to.Hash())
 	}
 	return f
+}
+
+// reasonName is the name of a drop reason; adopted memory may hold another's.
+func reasonName(r uint8) string {
+	if int(r) >= len(forward.Reasons()) {
+		return fmt.Sprintf("reason-%d", r)
+	}
+	return forward.Reason(r).String()
 }
 
 // rpf is the next hop the sender is behind: where packets of the other direction go.

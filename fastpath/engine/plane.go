@@ -125,7 +125,11 @@ func (p *plane) work(ctx context.Context, i int, log *slog.Logger) error {
 		}
 	}()
 	log.Info("worker starts", "worker", i, "core", core)
-	if err := p.workers[i].Run(ctx); err != nil {
+	err := p.workers[i].Run(ctx)
+	if err == nil && ctx.Err() == nil {
+		err = errors.New("ended without being told to")
+	}
+	if err != nil {
 		return fmt.Errorf("worker %d: %w", i, err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/link"
@@ -12,9 +13,12 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// Ports of a synthetic packet that nobody chose: an ephemeral source, and as
-// ICMP's identifier.
+// tracePort is the source port of a packet for which none was named, and the
+// identifier of an ICMP echo.
 const tracePort = 40000
+
+// tcpFlags are the letters that package build knows.
+const tcpFlags = "FSRPAUEC"
 
 // trace runs a synthetic packet through the live tables and flows.
 func (e *engine) trace(q *control.TraceQuery) (*control.Trace, error) {
@@ -53,6 +57,9 @@ func traceFrame(t *table.Tables, q control.TraceQuery) ([]byte, error) {
 	if v.Kind != table.VifFabric || len(v.Addrs) == 0 || !v.Addrs[0].Is4() || !q.Peer.Is4() {
 		return nil, fmt.Errorf("a packet with a label comes from an IPv4 peer over the fabric vif, not from %v over vif %d", q.Peer, v.ID)
 	}
+	if q.Label > table.MaxLabel {
+		return nil, fmt.Errorf("label %d: the largest is %d", q.Label, table.MaxLabel)
+	}
 	outer := build.Tunnel(b, q.Peer.String(), v.Addrs[0].String(), uint32(q.Label))
 	return build.Eth(outer, link.VifMAC(uint32(v.ID)), v.MAC), nil
 }
@@ -87,6 +94,9 @@ func fillEnds(v *table.VifEntry, q *control.TraceQuery) error {
 
 // tracePacket builds the IP packet.
 func tracePacket(q *control.TraceQuery) ([]byte, error) {
+	if strings.Trim(q.Flags, tcpFlags) != "" {
+		return nil, fmt.Errorf("TCP flags %q: want letters of %s", q.Flags, tcpFlags)
+	}
 	b := build.IP(q.Src.Addr().String(), q.Dst.Addr().String())
 	if q.TTL != 0 {
 		b.TTL(q.TTL)

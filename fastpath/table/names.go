@@ -17,8 +17,16 @@ func (m *PortMap) name() string {
 	return fmt.Sprintf("port map %v port %d/%s on vif %d", m.VIP, m.Port, packet.ProtoName(m.Proto), m.Vif)
 }
 
-// unique refuses a state that says two things of one object.
+// unique refuses a state that says two things of one object or interface.
 func (s *State) unique() error {
+	on := make(map[int]*Vif, len(s.Vifs))
+	for i := range s.Vifs {
+		v := &s.Vifs[i]
+		if other := on[v.Ifindex]; other != nil && other.ID != v.ID {
+			return fmt.Errorf("%s: ifindex %d belongs to %s", v.name(), v.Ifindex, other.name())
+		}
+		on[v.Ifindex] = v
+	}
 	for _, err := range []error{
 		once(s.VRFs, func(v *VRF) VRFID { return v.ID }),
 		once(s.Vifs, func(v *Vif) VifID { return v.ID }),

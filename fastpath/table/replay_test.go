@@ -213,3 +213,13 @@ func TestIfindexChangesHands(t *testing.T) {
 		PortMaps: []PortMapKey{{web2, ip("198.51.100.250"), packet.ProtoTCP, 8888}},
 	}})
 }
+
+// During a replay only vifs that were not replayed give way.
+func TestIfindexTwiceInReplay(t *testing.T) {
+	b := built(t, network())
+	b.Begin(8)
+	other := vif(fabric, func(v *Vif) { v.ID, v.Name = 9, "eth9" })
+	wantError(t, b.Apply(&Delta{Upsert: State{Vifs: []Vif{vif(fabric, func(*Vif) {}), other}}}), "vif 9 (eth9): ifindex 2 belongs to vif 1 (eth0)")
+	upsert(t, b, State{Vifs: []Vif{vif(fabric, func(*Vif) {})}})
+	wantError(t, b.Apply(&Delta{Upsert: State{Vifs: []Vif{other}}}), "vif 9 (eth9): ifindex 2 belongs to vif 1 (eth0)")
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vragent/vragent/fastpath/link/steer"
+	"github.com/vragent/vragent/fastpath/table"
 )
 
 // transfer sends size bytes from one pod to another over TCP and compares hashes.
@@ -95,6 +96,79 @@ func TestForward(t *testing.T) {
 			}
 			wantDrops(t, s, nil)
 		})
+	}
+}
+
+// addHost makes the node itself a vif: vhost0 with an address, routes to the pods,
+// and a tap like a pod's.
+func (n *node) addHost(t testing.TB, id int) *pod {
+	t.Helper()
+	h := &pod{NS: n.NS, Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(id)}), Addr6: netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", id))}
+	mac := table.MAC{2, 0, 0, 0, 0, byte(id)}
+	run(t, fmt.Sprintf("ip -n %s link add tapvhost0 mtu 1500 type veth peer name vhost0 mtu 1500 address %s", n.NS, mac))
+	n.quiet(t, "tapvhost0")
+	for _, c := range []string{
+		"link set vhost0 up",
+		fmt.Sprintf("addr add %s/32 dev vhost0", h.Addr),
+		fmt.Sprintf("addr add %s/128 dev vhost0 nodad", h.Addr6),
+		"neigh replace 169.254.1.1 lladdr " + table.RouterMAC.String() + " dev vhost0",
+		fmt.Sprintf("route add 192.0.2.0/24 via 169.254.1.1 dev vhost0 onlink src %s", h.Addr),
+		"-6 neigh replace fe80::1 lladdr " + table.RouterMAC.String() + " dev vhost0",
+		fmt.Sprintf("-6 route add 2001:db8::/64 via fe80::1 dev vhost0 src %s", h.Addr6),
+	} {
+		run(t, "ip -n "+n.NS+" "+c)
+	}
+	h.Vif = table.Vif{ID: table.VifID(id), Kind: table.VifHost, Name: "tapvhost0", Ifindex: n.ifindex(t, "tapvhost0"), MAC: mac, MTU: 1500}
+	n.Pods = append(n.Pods, h)
+	return h
+}
+
+// TestHost: the host is a vif too. Its sockets know many queues, and still each
+// frame comes to its owner.
+func TestHost(t *testing.T) {
+	n := newNode(t, "n", 2)
+	a, h := n.addPod(t, 1, 1500), n.addHost(t, 250)
+	s := n.open(t)
+	r := startRouter(t, n, s)
+	n.attach(t, s, a)
+	n.attach(t, s, h)
+	for range 3 {
+		transfer(t, a, h, h.Addr, 4<<20)
+		transfer(t, h, a, a.Addr, 4<<20)
+		transfer(t, h, a, a.Addr6, 4<<20)
+	}
+	for _, p := range []*pod{a, h} {
+		datagrams(t, p, n.Pods)
+	}
+	if n := r.broken.Load(); n != 0 {
+		t.Errorf("%d of %d frames came with a wrong checksum", n, r.forwarded.Load())
+	}
+	if n := r.astray.Load(); n != 0 {
+		t.Errorf("%d of %d frames came to another worker than their owner", n, r.forwarded.Load())
+	}
+	wantDrops(t, s, nil)
+}
+
+// datagrams sends from one unconnected socket to many ports, and from a connected one.
+func datagrams(t *testing.T, from *pod, to []*pod) {
+	t.Helper()
+	in(t, from.NS, func() {
+		c, err := net.ListenPacket("udp4", netip.AddrPortFrom(from.Addr, 0).String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for port := range uint16(100) {
+			for _, p := range to {
+				c.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Addr, 10000+port)))
+			}
+		}
+	})
+	for _, p := range to {
+		if p != from {
+			udpSend(t, from.NS, netip.AddrPortFrom(p.Addr, 9), make([]byte, 1400))
+		}
 	}
 }
 
