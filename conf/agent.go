@@ -56,8 +56,8 @@ type Host struct {
 
 // Limits of the fast path's own formats.
 const (
-	maxWorkers     = 128 // a flow index has 8 bits for the worker; one message carries 253 descriptors
-	maxFlowEntries = 1 << 24
+	maxWorkers     = 128     // a flow index has 8 bits for the worker; one message carries 253 descriptors
+	maxFlowEntries = 1 << 23 // and 24 for the slot, half of them filled
 	maxFrames      = 1 << 20
 	minMTU         = 1280 // RFC 8200 section 5
 	maxMTU         = 65535

@@ -101,7 +101,7 @@ func (n *node) wantKernel(c *container, mtu int) {
 	})
 	addrs, _ := c.handle.AddrList(pod, netlink.FAMILY_V6)
 	for _, a := range addrs {
-		if a.Flags&0x40 != 0 { // IFA_F_TENTATIVE
+		if a.Flags&0x40 != 0 && !a.IP.IsLinkLocalUnicast() { // IFA_F_TENTATIVE
 			n.t.Errorf("%v is not usable yet", a)
 		}
 	}

@@ -147,6 +147,8 @@ func TestRefusals(t *testing.T) {
 		{"trace --vif 3 --dst 192.0.2.1:5 --proto sctp", ExitFailure, "no IPv6 address"},
 		{"vmi", ExitUnreachable, "agent.sock"},
 		{"block", ExitUnreachable, "vragent run"},
+		{"nope", ExitUsage, `vragent: there is no command "nope" (see vragent --help)`},
+		{"--nope", ExitUsage, "not defined: -nope"},
 		{"completion", ExitUsage, "bash, zsh, fish"},
 		{"completion tcsh", ExitUsage, "tcsh"},
 	} {

@@ -67,6 +67,9 @@ func usage(ctx *cli.Context, format string, args ...any) error {
 
 // path is what the user typed: "vragent flow".
 func path(ctx *cli.Context) string {
+	if ctx.Command == nil || ctx.Command.Name == ctx.App.Name {
+		return ctx.App.Name
+	}
 	return strings.TrimSpace(ctx.App.Name + " " + ctx.Command.Name)
 }
 

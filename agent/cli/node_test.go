@@ -77,12 +77,10 @@ func (n *node) withAgent(t *testing.T) *node {
 // run executes vragent with args against the node.
 func (n *node) run(args ...string) (stdout, stderr string, code int) {
 	var out, diag bytes.Buffer
-	app := &cli.App{
-		Name: "vragent", Version: "v0.0.0-test", HideVersion: true, Commands: Commands(), Writer: &out, ErrWriter: &diag,
-		ExitErrHandler: func(*cli.Context, error) {},
-	}
+	app := NewApp("v0.0.0-test")
+	app.Writer, app.ErrWriter, app.ExitErrHandler = &out, &diag, func(*cli.Context, error) {}
 	args = append([]string{"vragent"}, args...)
-	if len(args) > 1 && args[1] != "completion" {
+	if len(args) > 1 && app.Command(args[1]) != nil && args[1] != "completion" {
 		args = append(args, "--run-dir", n.dir)
 	}
 	if err := app.Run(args); err != nil {

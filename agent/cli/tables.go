@@ -16,7 +16,7 @@ import (
 
 // habit is a flag that Contrail's tools need to list and ours take silently.
 func habit(name string, aliases ...string) cli.Flag {
-	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: "list all (the default)"}
+	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: "list all (the default)", DisableDefaultText: true}
 }
 
 func vifCommand() *cli.Command {
@@ -70,7 +70,7 @@ func nhCommand() *cli.Command {
 		Name: "nh", Usage: "next hops; --get of a composite or service also prints those below it",
 		Flags: []cli.Flag{
 			habit("list", "l"),
-			&cli.UintFlag{Name: "get", Usage: "only next hop `NUMBER`"},
+			&cli.UintFlag{Name: "get", DefaultText: "all", Usage: "only next hop `NUMBER`"},
 		},
 	}, func(q *question) error {
 		t, err := q.tables()
@@ -156,7 +156,7 @@ func mplsCommand() *cli.Command {
 		Name: "mpls", Usage: "labels this node receives",
 		Flags: []cli.Flag{
 			habit("dump", "list", "l"),
-			&cli.UintFlag{Name: "get", Usage: "only label `NUMBER`, with its next hop"},
+			&cli.UintFlag{Name: "get", DefaultText: "all", Usage: "only label `NUMBER`, with its next hop"},
 		},
 	}, func(q *question) error {
 		t, err := q.tables()
@@ -228,8 +228,8 @@ func dropstatsCommand() *cli.Command {
 	return verb(cli.Command{
 		Name: "dropstats", Usage: "packets dropped, by reason",
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "core", Value: -1, Usage: "only worker `N`'s share"},
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also the reasons that never occurred"},
+			&cli.IntFlag{Name: "core", Value: -1, DefaultText: "all", Usage: "only worker `N`'s share"},
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also the reasons that never occurred", DisableDefaultText: true},
 		},
 	}, func(q *question) error {
 		core := q.Int("core")

@@ -28,10 +28,10 @@ func traceCommand() *cli.Command {
 			&cli.StringFlag{Name: "src", Usage: "source `IP[:PORT]` (default: the vif's own address)"},
 			&cli.StringFlag{Name: "proto", Value: "tcp", Usage: "`tcp`, udp, icmp, sctp or a number"},
 			&cli.StringFlag{Name: "flags", Usage: "TCP flags: `S` (default), SA, A, F, R"},
-			&cli.IntFlag{Name: "size", Usage: "`BYTES` of the IP packet"},
+			&cli.IntFlag{Name: "size", DefaultText: "the least", Usage: "`BYTES` of the IP packet"},
 			&cli.UintFlag{Name: "ttl", Value: 64, Usage: "time to live, or hop limit"},
-			&cli.BoolFlag{Name: "df", Usage: "do not fragment"},
-			&cli.UintFlag{Name: "label", Usage: "the packet arrives in a tunnel with this MPLS `LABEL`"},
+			&cli.BoolFlag{Name: "df", Usage: "do not fragment", DisableDefaultText: true},
+			&cli.UintFlag{Name: "label", DefaultText: "none", Usage: "the packet arrives in a tunnel with this MPLS `LABEL`"},
 			&cli.StringFlag{Name: "peer", Usage: "outer source `IP` of the tunnel packet"},
 		},
 	}, func(q *question) error {

@@ -130,7 +130,9 @@ func (m *vmiMemory) next(v *Interface, now sentVersion) *vmiMemory {
 		}
 	}
 	n.acked = maps.Clone(n.acked)
-	maps.DeleteFunc(n.acked, func(k portMapKey, t target) bool { return now.maps[k].port != t.port })
+	for _, s := range n.sent { // a later version, which the agent may already be at, must have it too
+		maps.DeleteFunc(n.acked, func(k portMapKey, t target) bool { return s.maps[k].port != t.port })
+	}
 	return n
 }
 

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,9 @@ import (
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward"
+	"github.com/vragent/vragent/fastpath/frame"
+	linkmem "github.com/vragent/vragent/fastpath/link/mem"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
@@ -155,6 +160,37 @@ func countFDs(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(files)
+}
+
+// A worker that panics ends the process with a message that names it.
+func TestWorkerPanic(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childPanic+"=1")
+	out, err := cmd.CombinedOutput()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || exit.ExitCode() == 0 || !strings.Contains(string(out), `msg="worker panics" worker=0 panic="out of cheese"`) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func panicInWorker() {
+	memory, err := newFlowMemory(1, 64)
+	if err != nil {
+		panic(err)
+	}
+	pools, mem := frame.NewPools(64, 1), make(frame.Memory, 64*frame.ChunkSize)
+	shared, err := forward.NewShared(forward.Options{Workers: 1, Memory: mem, Pools: pools, Flows: memory.tables})
+	if err != nil {
+		panic(err)
+	}
+	p := &plane{memory: memory, shared: shared, workers: []*forward.Worker{shared.Worker(0, linkmem.New(mem, pools[0]))}}
+	go func() {
+		for p.workers[0].Alive() == 0 { // it does not turn yet: Do would run here
+			runtime.Gosched()
+		}
+		p.workers[0].Do(func() { panic("out of cheese") })
+	}()
+	_ = p.Run(context.Background(), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 }
 
 // echo serves TCP echo in a pod and returns its address.

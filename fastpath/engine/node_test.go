@@ -29,7 +29,13 @@ import (
 // path of its own, so that it can be killed.
 const childConfig = "ENGINE_TEST_CONFIG"
 
+// childPanic makes the test binary a fast path whose worker panics.
+const childPanic = "ENGINE_TEST_PANIC"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(childPanic) != "" {
+		panicInWorker()
+	}
 	text := os.Getenv(childConfig)
 	if text == "" {
 		os.Exit(m.Run())

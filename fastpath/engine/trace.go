@@ -127,5 +127,9 @@ func tracePacket(q *control.TraceQuery) ([]byte, error) {
 	if q.Size < bare || q.Size > 65535 {
 		return nil, fmt.Errorf("a packet of %d bytes: its headers take %d, the most is 65535", q.Size, bare)
 	}
-	return b.Payload(q.Size - bare).Bytes(), nil
+	room := q.Size - bare
+	if q.Proto == packet.ProtoSCTP {
+		room &^= 3 // chunks are whole words (RFC 9260 3.2)
+	}
+	return b.Payload(room).Bytes(), nil
 }

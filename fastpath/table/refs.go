@@ -223,7 +223,7 @@ func (e *edit) staleVif(id VifID) bool    { return e.replay != nil && !has(e.rep
 func (e *edit) staleNH(id NextHopID) bool { return e.replay != nil && !has(e.replay.nhs, id) }
 func (e *edit) staleLabel(l Label) bool   { return e.replay != nil && !has(e.replay.labels, l) }
 
-func has[K comparable](set map[K]struct{}, k K) bool {
+func has[K comparable, V any](set map[K]V, k K) bool {
 	_, ok := set[k]
 	return ok
 }

@@ -69,7 +69,9 @@ func (e *edit) removeNH(id NextHopID) {
 		return
 	}
 	e.index.relinkNH(e.stamp, old, nil)
-	e.was[id] = old
+	if !has(e.was, id) {
+		e.was[id] = old
+	}
 	delete(e.nhs, id)
 	e.tables.nhs.set(e.stamp, uint32(id), nil)
 	e.changed = true

@@ -20,13 +20,10 @@ const (
 
 // wideStructs may have more fields than maxFields. Each says why.
 var wideStructs = map[string]string{
-	"fastpath/table.Vif":            "the object as operators know it; fields are columns",
 	"fastpath/table.NextHop":        "flat data: one type for all verbs (style rule 12)",
-	"fastpath/control.Request":      "a union: exactly one field is set",
 	"fastpath/control.Flow":         "one line of `vragent flow`; fields are columns",
 	"fastpath/control.WorkerStatus": "counters; fields are columns",
 	"fastpath/flow.Entry":           "the 128-byte cell, laid out by hand",
-	"agent/rpc.VMI":                 "one line of `vragent vmi`; fields are columns",
 	"fastpath/packet.Info":          "what one parse finds; a stage reads a few of them",
 }
 

@@ -26,6 +26,7 @@ var homes = map[string][]string{
 	"k8s.io/apimachinery":                    {"controller/watch"},
 	"github.com/fsnotify/fsnotify":           {"controller/watch"},
 	"sigs.k8s.io/yaml":                       {"conf", "controller/watch", "agent/cli", "controller/cli"},
+	"sigs.k8s.io/json":                       {"controller/watch"},
 	"golang.org/x/sys":                       {"fastpath", "agent/kernel", "plugin", "agent"},
 	"golang.org/x/sync":                      {"agent", "controller", "fastpath/engine"},
 }

@@ -19,17 +19,20 @@ var layers = []struct {
 	{"pure", []string{"agent/compile", "agent/state", "controller/plan", "fastpath/forward"}},
 	{"edges", []string{
 		"plugin/veth", "plugin/verbs",
-		"agent/ledger", "agent/serve", "agent/dial", "agent/kernel", "agent/cli",
-		"fastpath/link/mem", "fastpath/link/xsk", "fastpath/link/steer", "fastpath/engine",
-		"controller/watch", "controller/hub", "controller/api", "controller/certs", "controller/cli",
+		"agent/ledger", "agent/serve", "agent/dial", "agent/kernel",
+		"fastpath/link/mem", "fastpath/link/xsk", "fastpath/link/steer",
+		"controller/watch", "controller/hub", "controller/api", "controller/certs",
 		"controller/converge", "controller/lease",
 	}},
+	{"wiring", []string{"fastpath/engine", "agent/cli", "controller/cli"}},
 	{"programs", []string{"plugin", "agent", "controller"}},
 	{"tests", []string{"integration"}},
 }
 
 // neighbours are the imports within a layer that are meant, with the reason.
 var neighbours = map[[2]string]string{
+	{"agent/record", "fastpath/table"}:           "an attachment holds labels and ids by their types",
+	{"agent/kernel", "fastpath/link/steer"}:      "the punt link's names and sizes are steering's",
 	{"fastpath/flow", "fastpath/table"}:          "an entry names a label and a next hop by their types",
 	{"fastpath/frame", "fastpath/ring"}:          "a foreign chunk goes home over a ring",
 	{"fastpath/link/steer", "fastpath/link/xsk"}: "sockets are put into the steering map",

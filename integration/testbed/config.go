@@ -94,7 +94,7 @@ func (l *Lab) configureNode(n *Node) error {
 }
 
 func (l *Lab) makeCertificates(ctx context.Context) error {
-	args := []string{"certs", "--dir", l.certDir(), "--controller", routerAddress}
+	args := []string{"certs", "--dir", l.certDir(), "--controller-address", routerAddress}
 	for _, name := range l.Config.Nodes {
 		args = append(args, "--node", name)
 	}

@@ -197,8 +197,6 @@ func (a *Agent) answer(r *rpc.Request) (*rpc.Reply, error) {
 	case r.Ready != nil:
 		a.served = append(a.served, "ready")
 		return &rpc.Reply{}, nil
-	case r.VMIs != nil:
-		return a.vmis(), nil
 	}
 	return nil, errors.New("request without a verb")
 }
@@ -277,14 +275,6 @@ func (a *Agent) gc(r *rpc.GC) *rpc.Reply {
 			reply.Removed = append(reply.Removed, k)
 			delete(a.attached, k)
 		}
-	}
-	return reply
-}
-
-func (a *Agent) vmis() *rpc.Reply {
-	reply := &rpc.Reply{}
-	for _, at := range a.attached {
-		reply.VMIs = append(reply.VMIs, rpc.VMI{UUID: at.iface.VMI, Tap: at.iface.Tap, Pod: at.Pod, Namespace: at.Namespace, State: "attached"})
 	}
 	return reply
 }

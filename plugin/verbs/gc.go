@@ -3,7 +3,6 @@ package verbs
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -46,28 +45,31 @@ func gc(c *call) error {
 	if len(reply.Removed) > 0 {
 		c.log.Info("agent removed", "what", reply.Removed)
 	}
-	known, err := c.agent.call(&rpc.Request{VMIs: &rpc.Empty{}}, answerTime)
-	if err != nil {
-		return fmt.Errorf("gc: %w", err)
-	}
-	return c.removeStrays(ends, taps, func(tap veth.Tap) bool {
-		return keep[tap.Owner] || slices.ContainsFunc(known.VMIs, func(v rpc.VMI) bool { return v.Tap == tap.Name })
-	})
-}
-
-func (c *call) removeStrays(ends *veth.Ends, taps []veth.Tap, owned func(veth.Tap) bool) error {
 	var failed []error
 	for _, tap := range taps {
-		if owned(tap) {
-			continue
+		if !keep[tap.Owner] {
+			failed = append(failed, c.removeStray(ends, tap))
 		}
-		if _, err := ends.Remove(tap.Owner, tap.Name); err != nil {
-			failed = append(failed, fmt.Errorf("gc: %w", err))
-			continue
-		}
-		c.log.Info("removed", "tap", tap.Name, "owner", tap.Owner)
 	}
 	return errors.Join(failed...)
+}
+
+// removeStray removes a tap unless the agent knows its owner: it may belong to
+// another network.
+func (c *call) removeStray(ends *veth.Ends, tap veth.Tap) error {
+	owner := rpc.Attachment{ContainerID: tap.Owner.ContainerID, Ifname: tap.Owner.Ifname}
+	_, err := c.agent.call(&rpc.Request{Check: &rpc.Check{Attachment: owner, Ifindex: tap.Index}}, answerTime)
+	if _, away := errors.AsType[*unreachable](err); away {
+		return fmt.Errorf("gc: %w", err)
+	}
+	if refusal, ok := errors.AsType[*rpc.Error](err); !ok || refusal.Code != rpc.CodeUnknownPod {
+		return nil
+	}
+	if _, err := ends.Remove(tap.Owner, tap.Name); err != nil {
+		return fmt.Errorf("gc: %w", err)
+	}
+	c.log.Info("removed", "tap", tap.Name, "owner", tap.Owner)
+	return nil
 }
 
 // status says whether ADD can work now: 50 when not, 51 when pods may have

@@ -12,6 +12,7 @@ import (
 // Tap is a host end that carries our alias.
 type Tap struct {
 	Name  string
+	Index int
 	Owner Owner
 }
 
@@ -88,7 +89,7 @@ func (e *Ends) Taps() ([]Tap, error) {
 	var taps []Tap
 	for _, link := range links {
 		if o, ok := ParseOwner(link.Attrs().Alias); ok && link.Type() == "veth" {
-			taps = append(taps, Tap{link.Attrs().Name, o})
+			taps = append(taps, Tap{link.Attrs().Name, link.Attrs().Index, o})
 		}
 	}
 	return taps, err

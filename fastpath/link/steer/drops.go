@@ -33,7 +33,7 @@ var deviceDrops = []struct {
 	column int
 	drop   Drop
 }{
-	{0, 11, Drop{Name: "punt-ring-full", Sentence: "The punt link's ring was full: frames came faster than a worker's core took them."}},
+	{0, 11, Drop{Name: "punt-ring-full", Sentence: "The punt link's ring was full: frames came faster than the kernel took them off it."}},
 	{0, 3, Drop{Name: "punt-backlog", Sentence: "The kernel dropped a worker's frame before it was steered: its backlog was full."}},
 	{1, 3, Drop{Name: "punt-receive", Sentence: "The kernel could not turn a frame into one for AF_XDP: no memory, or a worker's ring was full."}},
 	{1, 11, Drop{Name: "punt-transmit", Sentence: "The punt link did not take a worker's frame."}},
@@ -58,13 +58,19 @@ func (s *Steer) Stats() ([]Drop, error) {
 	return append(all, devices...), nil
 }
 
-// deviceStats reads /proc/net/dev of the calling thread's network namespace.
+// deviceStats reads the counters of the punt link, of the calling thread's network
+// namespace.
 func (s *Steer) deviceStats() ([]Drop, error) {
+	queue := Drop{Name: "punt-queue-full", Sentence: "The punt link's queue was full: frames came faster than a worker took them."}
+	var err error
+	if queue.Count, err = queueDrops(s.outer); err != nil {
+		return nil, err
+	}
+	all := []Drop{queue}
 	text, err := os.ReadFile("/proc/thread-self/net/dev")
 	if err != nil {
 		return nil, err
 	}
-	var all []Drop
 	for _, c := range deviceDrops {
 		d := c.drop
 		d.Count = deviceColumn(string(text), s.devices[c.end], c.column)

@@ -73,7 +73,7 @@ func TestKilled(t *testing.T) {
 	s := n.open(t)
 	wantVifs(t, s, 1, 2)
 	wantMute(t, n, a, host, b.Addr) // no socket yet
-	if drops(t, s, "steer-no-worker") == 0 {
+	if n.drops(t, s, "steer-no-worker") == 0 {
 		t.Error("frames without a worker are not counted")
 	}
 	r := startRouter(t, n, s)
@@ -110,9 +110,7 @@ func TestVifs(t *testing.T) {
 		n.attach(t, s, b)
 	}
 	wantVifs(t, s, 1, 2)
-	if !ping(a, b.Addr) {
-		t.Fatal("no answer")
-	}
+	await(t, "an answer", func() bool { return ping(a, b.Addr) })
 
 	// The device goes, and comes back with the same number.
 	run(t, fmt.Sprintf("ip -n %s link del tap1", n.NS))
@@ -160,9 +158,9 @@ func TestDetached(t *testing.T) {
 	if err := s.DetachVif(a.Vif.ID); err != nil {
 		t.Fatal(err)
 	}
-	before := drops(t, s, "steer-unknown-device")
+	before := n.drops(t, s, "steer-unknown-device")
 	wantMute(t, n, a, host)
-	if drops(t, s, "steer-unknown-device") == before {
+	if n.drops(t, s, "steer-unknown-device") == before {
 		t.Error("the frames of a detached pod are not counted")
 	}
 }
@@ -177,37 +175,30 @@ func TestDrops(t *testing.T) {
 	pod := rawSocket(t, a.NS, ifindexIn(t, a.NS, "eth0"))
 	outer, inner := rawSocket(t, n.NS, n.Outer), rawSocket(t, n.NS, n.Inner)
 	ip := build.IPv4("192.0.2.1", "192.0.2.2").UDP(1, 2).Bytes()
-	for cause, provoke := range map[string]func(){
-		"steer-vlan": func() {
-			f := ethernet(a.Vif.MAC, ip)
-			write(t, pod, slices.Insert(f, 12, 0x81, 0x00, 0, 5))
-		},
-		"steer-punt-foreign": func() { write(t, outer, ethernet(a.Vif.MAC, ip)) },
-		"steer-punt-source":  func() { write(t, inner, ethernet(a.Vif.MAC, ip)) },
-		"steer-unknown-vif":  func() { r.send(t, ethernet(a.Vif.MAC, ip), 77) },
-		"steer-no-worker": func() {
+	for _, c := range []struct {
+		cause   string
+		provoke func()
+	}{
+		{"steer-vlan", func() { write(t, pod, slices.Insert(ethernet(a.Vif.MAC, ip), 12, 0x81, 0x00, 0, 5)) }},
+		{"steer-punt-foreign", func() { write(t, outer, ethernet(a.Vif.MAC, ip)) }},
+		{"steer-punt-source", func() { write(t, inner, ethernet(a.Vif.MAC, ip)) }},
+		{"steer-unknown-vif", func() { r.send(t, ethernet(a.Vif.MAC, ip), 77) }},
+		{"punt-queue-full", func() {
+			run(t, "tc -n "+n.NS+" qdisc replace dev punt0 root handle 2: bfifo limit 10")
+			write(t, pod, ethernet(a.Vif.MAC, ip))
+		}},
+		{"steer-no-worker", func() {
+			run(t, "tc -n "+n.NS+" qdisc replace dev punt0 root handle 1: pfifo")
 			r.close()
 			write(t, pod, ethernet(a.Vif.MAC, ip))
-		},
+		}},
 	} {
-		if cause == "steer-no-worker" {
-			defer func() { // last: it takes the worker away
-				before := drops(t, s, cause)
-				provoke()
-				await(t, cause, func() bool { return drops(t, s, cause) > before })
-			}()
-			continue
-		}
-		before := drops(t, s, cause)
-		provoke()
-		await(t, cause, func() bool { return drops(t, s, cause) == before+1 })
-	}
-	all, err := s.Stats()
-	if err != nil {
-		t.Fatal(err)
+		before := n.drops(t, s, c.cause)
+		c.provoke()
+		await(t, c.cause, func() bool { return n.drops(t, s, c.cause) > before })
 	}
 	seen := map[string]bool{}
-	for _, d := range all {
+	for _, d := range n.stats(t, s) {
 		if d.Name == "" || seen[d.Name] || !strings.HasSuffix(d.Sentence, ".") {
 			t.Errorf("drop %+v: want a name of its own and a sentence", d)
 		}
@@ -243,9 +234,7 @@ func TestUpgrade(t *testing.T) {
 	wantMute(t, n, a, host, b.Addr)
 	n.attach(t, s, a)
 	n.attach(t, s, b)
-	if !ping(a, b.Addr) {
-		t.Error("no answer after the vifs were attached again")
-	}
+	await(t, "an answer after the vifs were attached again", func() bool { return ping(a, b.Addr) })
 }
 
 // TestPuntAgain: a punt link made anew is taken at the next Open.

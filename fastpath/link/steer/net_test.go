@@ -245,14 +245,21 @@ func snmp(t testing.TB, ns, proto, name string) int {
 	return 0
 }
 
-// drops reads one steering counter.
-func drops(t testing.TB, s *steer.Steer, name string) uint64 {
+// stats reads all steering counters, those of the node's devices included.
+func (n *node) stats(t testing.TB, s *steer.Steer) (all []steer.Drop) {
 	t.Helper()
-	all, err := s.Stats()
+	var err error
+	in(t, n.NS, func() { all, err = s.Stats() })
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range all {
+	return all
+}
+
+// drops reads one steering counter.
+func (n *node) drops(t testing.TB, s *steer.Steer, name string) uint64 {
+	t.Helper()
+	for _, d := range n.stats(t, s) {
 		if d.Name == name {
 			return d.Count
 		}
@@ -263,7 +270,7 @@ func drops(t testing.TB, s *steer.Steer, name string) uint64 {
 
 func dial(t testing.TB, p *pod, network, addr string) (c net.Conn, err error) {
 	t.Helper()
-	in(t, p.NS, func() { c, err = net.DialTimeout(network, addr, 3*time.Second) })
+	in(t, p.NS, func() { c, err = net.DialTimeout(network, addr, 20*time.Second) })
 	return c, err
 }
 

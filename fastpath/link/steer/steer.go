@@ -30,7 +30,8 @@ type Config struct {
 type Steer struct {
 	// Set once by Open.
 	dir     string
-	devices [2]string // names of the punt link's ends, outer first
+	outer   int       // ifindex of the punt link's outer end
+	devices [2]string // names of its ends, outer first
 	objects steerObjects
 
 	mu    sync.Mutex
@@ -58,7 +59,7 @@ func open(cfg Config) (*Steer, error) {
 	if cfg.Workers < 1 || cfg.Workers > MaxWorkers {
 		return nil, fmt.Errorf("%d workers: want 1 to %d", cfg.Workers, MaxWorkers)
 	}
-	s := &Steer{dir: cfg.BPFDir, links: map[attachment]link.Link{}}
+	s := &Steer{dir: cfg.BPFDir, outer: cfg.PuntOuter, links: map[attachment]link.Link{}}
 	for i, ifindex := range []int{cfg.PuntOuter, cfg.PuntInner} {
 		dev, err := net.InterfaceByIndex(ifindex)
 		if err != nil {

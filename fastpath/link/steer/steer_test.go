@@ -58,7 +58,7 @@ func transfer(t testing.TB, from, to *pod, addr netip.Addr, size int64) {
 	}
 }
 
-// ping reports whether one of a few echo requests is answered.
+// ping reports whether an echo request is answered within a second.
 func ping(from *pod, to netip.Addr) bool {
 	return exec.Command("nsenter", "--net=/run/netns/"+from.NS, "ping", "-c", "1", "-W", "1", "-n", to.String()).Run() == nil
 }
@@ -79,22 +79,20 @@ func TestForward(t *testing.T) {
 					transfer(t, a, b, to, 8<<20)
 				}
 			}
-			if !ping(a, b.Addr) || !ping(b, a.Addr6) {
-				t.Error("ping is not answered")
-			}
+			await(t, "answers to ping", func() bool { return ping(a, b.Addr) && ping(b, a.Addr6) })
 			if got := r.largest.Load(); got != uint64(c.mtu+14) {
 				t.Errorf("the largest frame had %d bytes, want %d: sends are cut to the pod's MTU", got, c.mtu+14)
 			}
 			if c.mtu > 3840 && r.multi.Load() == 0 {
 				t.Error("no frame came in several chunks")
 			}
-			if n := r.broken.Load(); n != 0 {
-				t.Errorf("%d of %d frames came with a wrong checksum", n, r.forwarded.Load())
+			if broken := r.broken.Load(); broken != 0 {
+				t.Errorf("%d of %d frames came with a wrong checksum", broken, r.forwarded.Load())
 			}
-			if n := r.astray.Load(); n != 0 {
-				t.Errorf("%d of %d frames came to another worker than their owner", n, r.forwarded.Load())
+			if astray := r.astray.Load(); astray != 0 {
+				t.Errorf("%d of %d frames came to another worker than their owner", astray, r.forwarded.Load())
 			}
-			wantDrops(t, s, nil)
+			n.wantDrops(t, s, nil)
 		})
 	}
 }
@@ -140,13 +138,13 @@ func TestHost(t *testing.T) {
 	for _, p := range []*pod{a, h} {
 		datagrams(t, p, n.Pods)
 	}
-	if n := r.broken.Load(); n != 0 {
-		t.Errorf("%d of %d frames came with a wrong checksum", n, r.forwarded.Load())
+	if broken := r.broken.Load(); broken != 0 {
+		t.Errorf("%d of %d frames came with a wrong checksum", broken, r.forwarded.Load())
 	}
-	if n := r.astray.Load(); n != 0 {
-		t.Errorf("%d of %d frames came to another worker than their owner", n, r.forwarded.Load())
+	if astray := r.astray.Load(); astray != 0 {
+		t.Errorf("%d of %d frames came to another worker than their owner", astray, r.forwarded.Load())
 	}
-	wantDrops(t, s, nil)
+	n.wantDrops(t, s, nil)
 }
 
 // datagrams sends from one unconnected socket to many ports, and from a connected one.
@@ -173,13 +171,9 @@ func datagrams(t *testing.T, from *pod, to []*pod) {
 }
 
 // wantDrops compares all steering counters with want; what is not there is 0.
-func wantDrops(t testing.TB, s *steer.Steer, want map[string]uint64) {
+func (n *node) wantDrops(t testing.TB, s *steer.Steer, want map[string]uint64) {
 	t.Helper()
-	all, err := s.Stats()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range all {
+	for _, d := range n.stats(t, s) {
 		if d.Count != want[d.Name] {
 			t.Errorf("drop %s is %d, want %d", d.Name, d.Count, want[d.Name])
 		}

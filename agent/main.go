@@ -1,0 +1,69 @@
+// Command vragent is the node's part of the virtual router: `run` is the agent,
+// `fastpath` the data plane it starts, everything else is for operators. This file
+// is wiring only.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"github.com/vragent/vragent/agent/cli"
+	"github.com/vragent/vragent/conf"
+	"github.com/vragent/vragent/fastpath/engine"
+)
+
+var version = "dev" // set by the linker
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	app := &urfave.App{
+		Name: "vragent", Usage: "virtual router of a Kubernetes node", Version: version, HideHelpCommand: true,
+		EnableBashCompletion: true,
+		Commands:             append([]*urfave.Command{fastpathCommand()}, cli.Commands()...),
+	}
+	if err := app.RunContext(ctx, os.Args); err != nil {
+		fmt.Fprintln(os.Stderr, "vragent:", err)
+		os.Exit(1)
+	}
+}
+
+func configFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "config", Value: conf.AgentFile, Usage: "`FILE` of settings"}
+}
+
+func fastpathCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "fastpath", Usage: "run the data plane (the agent starts it)", Flags: []urfave.Flag{configFlag()},
+		Action: func(c *urfave.Context) error {
+			a, err := conf.LoadAgent(c.String("config"))
+			if err != nil {
+				return err
+			}
+			f := a.Fastpath
+			return engine.Run(c.Context, engine.Config{
+				Node: a.Node, Version: version, RunDir: a.RunDir, Workers: f.Workers, Cores: f.Cores, Busy: f.Poll == "busy",
+				FlowEntries: f.FlowEntries, Frames: f.Frames, Log: logger(a.Log),
+			})
+		},
+	}
+}
+
+// logger writes to standard error, where the service manager keeps it.
+func logger(l conf.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo // conf has checked it
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}

@@ -1,0 +1,274 @@
+// Package state is what a node knows and has decided: resources of the
+// controller, pods attached, addresses given out, numbers chosen. One goroutine
+// owns a Node and gives it the time; everything that must survive a restart comes
+// out of TakeChange. It does no I/O and makes no tables (agent/compile does).
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vragent/vragent/agent/compile"
+	"github.com/vragent/vragent/agent/record"
+	"github.com/vragent/vragent/controller/southbound"
+	"github.com/vragent/vragent/ipam"
+)
+
+// Node is the state of one node.
+type Node struct {
+	// Set once by New.
+	name  string
+	mtu   int // bytes, of pods
+	start int // where the search for addresses begins in a new block
+
+	// From the controller.
+	known  map[record.ResourceKey]*record.Resource
+	config config
+
+	// Decided here.
+	attachments map[record.AttachmentKey]*attachment
+	hosts       map[string]*record.Host // by network
+	pools       map[poolKey]*ipam.Pool
+	ids         *compile.IDs
+
+	// Keys of what has changed since TakeChange.
+	dirty dirty
+}
+
+// config is the controller's word, read.
+type config struct {
+	networks  map[string]*compile.Network
+	blocks    map[string]compile.Block // by resource name
+	peers     map[string]netip.Addr    // by node
+	routes    map[string]*compile.Route
+	balancers map[string]*compile.LoadBalancer
+	vmis      map[string]*vmi // by uuid
+	byPod     map[podKey][]*vmi
+}
+
+type podKey struct{ namespace, pod string }
+
+type poolKey struct {
+	network string
+	v4      bool
+}
+
+// attachment is a pod's interface, recorded and perhaps there.
+type attachment struct {
+	record.Attachment
+	ifindex int // of the tap; 0: not there (yet)
+}
+
+type dirty struct {
+	attachments map[record.AttachmentKey]bool
+	hosts       map[string]bool
+	resources   map[record.ResourceKey]bool
+}
+
+func newDirty() dirty {
+	return dirty{map[record.AttachmentKey]bool{}, map[string]bool{}, map[record.ResourceKey]bool{}}
+}
+
+// New makes the state of a node from what is remembered. Pods are not there
+// until Adopt says so. Resources that cannot be read any more are forgotten; the
+// controller says them again. They are returned as sentences.
+func New(name string, mtu int, stored *record.Contents, now time.Time) (*Node, []string, error) {
+	n := &Node{
+		name: name, mtu: mtu,
+		known:       map[record.ResourceKey]*record.Resource{},
+		attachments: map[record.AttachmentKey]*attachment{},
+		hosts:       map[string]*record.Host{},
+		pools:       map[poolKey]*ipam.Pool{},
+		ids:         compile.NewIDs(stored.IDs, now),
+		dirty:       newDirty(),
+		config: config{
+			networks: map[string]*compile.Network{}, blocks: map[string]compile.Block{}, peers: map[string]netip.Addr{},
+			routes: map[string]*compile.Route{}, balancers: map[string]*compile.LoadBalancer{},
+			vmis: map[string]*vmi{}, byPod: map[podKey][]*vmi{},
+		},
+	}
+	if err := n.restoreAddresses(stored); err != nil {
+		return nil, nil, err
+	}
+	if len(stored.Hosts) > 0 { // not the first start: what was freed before is not known any more
+		n.start = int(now.Unix())
+	}
+	var forgotten []string
+	for i := range stored.Resources {
+		r := stored.Resources[i]
+		n.known[r.ResourceKey] = &r
+		if err := n.put(&r); err != nil {
+			forgotten = append(forgotten, fmt.Sprintf("%v %s: %v", southbound.Type(r.Type), r.Name, err))
+			n.forget(r.ResourceKey)
+		}
+	}
+	n.settle(now)
+	return n, forgotten, nil
+}
+
+// restoreAddresses takes over attachments and host addresses. Two owners of one
+// address are a fault that must not be papered over.
+func (n *Node) restoreAddresses(stored *record.Contents) error {
+	owner := map[netip.Addr]string{}
+	claim := func(addrs []netip.Addr, who string) error {
+		for _, a := range addrs {
+			if other := owner[a]; other != "" {
+				return fmt.Errorf("the ledger gives address %v to %s and to %s", a, other, who)
+			}
+			owner[a] = who
+		}
+		return nil
+	}
+	for i := range stored.Attachments {
+		a := &attachment{Attachment: stored.Attachments[i]}
+		if err := claim(a.Addrs, fmt.Sprintf("pod %s/%s (container %s)", a.Namespace, a.Pod, a.ContainerID)); err != nil {
+			return err
+		}
+		n.attachments[a.Key()] = a
+	}
+	for i := range stored.Hosts {
+		h := stored.Hosts[i]
+		if err := claim(h.Addrs, "the host's interface in "+h.VN); err != nil {
+			return err
+		}
+		n.hosts[h.VN] = &h
+	}
+	return nil
+}
+
+// TakeChange returns what is to be remembered since the last call.
+func (n *Node) TakeChange() record.Change {
+	c := record.Change{
+		Attachments: map[record.AttachmentKey]*record.Attachment{},
+		Hosts:       map[string]*record.Host{},
+		IDs:         n.ids.TakeChanges(),
+		Resources:   map[record.ResourceKey]*record.Resource{},
+	}
+	for k := range n.dirty.attachments {
+		c.Attachments[k] = nil
+		if a := n.attachments[k]; a != nil {
+			c.Attachments[k] = &a.Attachment
+		}
+	}
+	for vn := range n.dirty.hosts {
+		c.Hosts[vn] = n.hosts[vn]
+	}
+	for k := range n.dirty.resources {
+		c.Resources[k] = n.known[k]
+	}
+	n.dirty = newDirty()
+	return c
+}
+
+// Remember takes a change back that could not be written: it comes again with
+// the next TakeChange, as things are then.
+func (n *Node) Remember(c *record.Change) {
+	for k := range c.Attachments {
+		n.dirty.attachments[k] = true
+	}
+	for vn := range c.Hosts {
+		n.dirty.hosts[vn] = true
+	}
+	for k := range c.Resources {
+		n.dirty.resources[k] = true
+	}
+	n.ids.Remember(c.IDs)
+}
+
+// IDs are the node's numbers, for compile.
+func (n *Node) IDs() *compile.IDs { return n.ids }
+
+// Input gives compile what this package knows; the caller adds what the kernel
+// knows.
+func (n *Node) Input() *compile.Input {
+	in := &compile.Input{
+		Node:          n.name,
+		Networks:      slices.Collect(maps.Values(n.config.networks)),
+		Blocks:        n.blocks(),
+		Peers:         n.Peers(),
+		Routes:        slices.Collect(maps.Values(n.config.routes)),
+		LoadBalancers: slices.Collect(maps.Values(n.config.balancers)),
+	}
+	for _, a := range n.attachments {
+		in.Pods = append(in.Pods, n.pod(a))
+	}
+	return in
+}
+
+func (n *Node) pod(a *attachment) compile.Pod {
+	p := compile.Pod{
+		Key: a.Key(), VMI: a.VMI, Name: a.Namespace + "/" + a.Pod, Network: a.VN, Tap: a.Tap, Ifindex: a.ifindex,
+		MAC: a.MAC, MTU: a.MTU, Addrs: a.Addrs, Current: n.current(a.VMI) == a,
+	}
+	if v := n.config.vmis[a.VMI]; v != nil {
+		p.PortMaps = v.portMaps
+		if !v.orphan {
+			p.Version = v.version
+		}
+	}
+	return p
+}
+
+// current is the sandbox that a VMI leads to: the latest one that is there.
+func (n *Node) current(vmi string) *attachment {
+	var found *attachment
+	for _, a := range n.attachments {
+		if a.VMI == vmi && (found == nil || later(a, found)) {
+			found = a
+		}
+	}
+	return found
+}
+
+func later(a, b *attachment) bool {
+	if there := a.ifindex != 0; there != (b.ifindex != 0) {
+		return there
+	}
+	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key().String(), b.Key().String())) > 0
+}
+
+// Peers are the tunnel addresses of the other nodes.
+func (n *Node) Peers() []netip.Addr {
+	return slices.SortedFunc(maps.Values(n.config.peers), netip.Addr.Compare)
+}
+
+// Host says which network the host's interface is in, with the addresses it has
+// there. ok is false while there is none.
+func (n *Node) Host() (addrs []netip.Addr, ok bool) {
+	vn := n.hostNetwork()
+	if vn == nil {
+		return nil, false
+	}
+	if h := n.hosts[vn.Name]; h != nil {
+		addrs = slices.Clone(h.Addrs)
+	}
+	return addrs, true
+}
+
+// Subnets are those of all networks: of pods, and of services.
+func (n *Node) Subnets() (pods, services []netip.Prefix) {
+	for _, vn := range n.config.networks {
+		pods = append(pods, vn.Subnets...)
+		services = append(services, vn.ServiceSubnets...)
+	}
+	return sortedPrefixes(pods), sortedPrefixes(services)
+}
+
+func sortedPrefixes(in []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(in, netip.Prefix.Compare)
+	return slices.Compact(in)
+}
+
+// hostNetwork is the network of the host's interface; as compile chooses.
+func (n *Node) hostNetwork() (found *compile.Network) {
+	for _, vn := range n.config.networks {
+		if vn.Host && (found == nil || vn.Name < found.Name) {
+			found = vn
+		}
+	}
+	return found
+}
