@@ -322,6 +322,14 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 				return nil
 			}
 		}, 999, "bind tap00000000001 to the fast path: tcx: no space"},
+		"agent restarts before bind": {func(n *node, c *container) func(*rpc.Request) *rpc.Error {
+			return func(r *rpc.Request) *rpc.Error {
+				if r.Bind != nil {
+					n.agent.Forget(c.key())
+				}
+				return nil
+			}
+		}, 11, "no such attachment"},
 		"interface taken away": {func(n *node, c *container) func(*rpc.Request) *rpc.Error {
 			return func(r *rpc.Request) *rpc.Error {
 				if r.Bind != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -47,10 +48,14 @@ func (q *question) flowList(query control.FlowQuery) error {
 		if err != nil {
 			return err
 		}
-		show.WriteFlowHeader(w, r.Status)
-		if q.IsSet("match") {
-			fmt.Fprintf(w, "Listing flows matching %s\n\n", matchText(query))
+		if r.Status == nil {
+			return errors.New("the fast path answered without a status")
 		}
+		which := ""
+		if q.IsSet("match") {
+			which = matchText(query)
+		}
+		show.WriteFlowHeader(w, r.Status, which)
 	}
 	count := 0
 	err := q.eachFlow(query, func(f control.Flow) error {

@@ -174,7 +174,7 @@ func vifStats() []control.VifStats {
 		for _, v := range s.Vifs {
 			if v.ID == id {
 				n := uint64(id)
-				out = append(out, control.VifStats{Vif: v, RxPackets: 100 * n, RxBytes: 6400 * n, TxPackets: 90 * n, TxBytes: 9000 * n, Drops: n, Flows: int(n)})
+				out = append(out, control.VifStats{Vif: v, RxPackets: 100 * n, RxBytes: 6400 * n, TxPackets: 90 * n, TxBytes: 9000 * n, Drops: n, Flows: int(n), Attached: id != 2})
 			}
 		}
 	}

@@ -144,8 +144,26 @@ func Forwarding() (v4, v6 bool, err error) {
 	return v4, v6, nil
 }
 
-// EnableForwarding makes the kernel route between interfaces.
+// EnableForwarding makes the kernel route between interfaces. An interface that
+// learns its IPv6 routes from advertisements goes on doing so: without accept_ra=2
+// a router ignores them, and the node would lose its way out.
 func EnableForwarding() error {
+	links, err := linkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	_, v6, err := Forwarding()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		path := "ipv6/conf/" + l.Attrs().Name + "/accept_ra"
+		if now, err := os.ReadFile("/proc/sys/net/" + path); !v6 && err == nil && strings.TrimSpace(string(now)) == "1" {
+			if err := sysctl(path, "2"); err != nil {
+				return err
+			}
+		}
+	}
 	return errors.Join(sysctl("ipv4/ip_forward", "1"), sysctl("ipv6/conf/all/forwarding", "1"))
 }
 

@@ -20,8 +20,9 @@ type names map[string]struct{}
 // so that it never grows beyond the number of resources. The values are looked
 // up when a response is made. One response is in flight.
 type outbox struct {
-	node string
-	sets []string // of the node, as last published
+	node  string
+	limit int      // bytes of a response
+	sets  []string // of the node, as last published
 
 	dirty    map[southbound.Type]names
 	inFlight map[plan.Key]struct{}
@@ -36,6 +37,7 @@ type outbox struct {
 func newOutbox(node string, have []*southbound.ResourceVersion) *outbox {
 	o := &outbox{
 		node:     node,
+		limit:    maxResponse,
 		dirty:    map[southbound.Type]names{},
 		unsynced: map[southbound.Type]map[string]string{},
 	}
@@ -123,7 +125,7 @@ func (o *outbox) next(in *plan.Intents, closed map[southbound.Type]bool) *southb
 	}
 	m := &southbound.ToAgent{}
 	o.inFlight = map[plan.Key]struct{}{}
-	room := maxResponse
+	room := o.limit
 	for _, t := range southbound.Types {
 		if closed[t] {
 			continue
@@ -164,7 +166,7 @@ func (o *outbox) drain(m *southbound.ToAgent, in *plan.Intents, t southbound.Typ
 			delete(have, name)
 		default:
 			size := proto.Size(r.Wire)
-			if size > *room && *room < maxResponse {
+			if size > *room && *room < o.limit {
 				*room = 0
 				return false
 			}

@@ -132,12 +132,15 @@ type VifStats struct {
 	TxBytes   uint64 `json:"txBytes"`
 	Drops     uint64 `json:"drops"` // packets received from it that were dropped
 	Flows     int    `json:"flows"` // forward entries it owns
+	// Attached says that steering serves the device: it exists, and its frames
+	// come to the workers.
+	Attached bool `json:"attached"`
 }
 
 // FlowQuery selects flows. Zero values match everything.
 type FlowQuery struct {
 	Index *uint32        `json:"index,omitempty"` // one entry
-	A     netip.AddrPort `json:"a,omitzero"`      // one end; unspecified address or port 0: any
+	A     netip.AddrPort `json:"a,omitzero"`      // one end, before or after NAT; unspecified address or port 0: any
 	B     netip.AddrPort `json:"b,omitzero"`      // the other end
 	Proto uint8          `json:"proto,omitempty"`
 	VRF   table.VRFID    `json:"vrf,omitempty"`

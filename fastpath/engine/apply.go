@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -74,6 +75,7 @@ func (e *engine) change(c *wire.Conn, req *control.Request) error {
 	switch {
 	case req.Begin != nil:
 		e.builder.Begin(req.Begin.Epoch)
+		e.replaying = true
 		return nil
 	case req.Delta != nil:
 		return e.apply(p, req.Delta)
@@ -104,13 +106,28 @@ func (e *engine) apply(p *plane, d *table.Delta) error {
 	p.shared.Publish(t)
 	for _, v := range d.Upsert.Vifs {
 		if entry := t.Vif(v.ID); entry != nil {
-			errs = append(errs, p.steer.AttachVif(entry.Vif))
+			errs = append(errs, e.attach(p, entry.Vif))
 		}
 	}
 	if len(d.Remove.Vifs) > 0 || len(d.Remove.NextHops) > 0 {
 		p.shared.Sweep()
 	}
 	return errors.Join(errs...)
+}
+
+// attach attaches a vif. In a replay a pod whose device is gone meanwhile must
+// not keep the others waiting: status shows it as not attached, and its DEL will
+// come.
+func (e *engine) attach(p *plane, v table.Vif) error {
+	err := p.steer.AttachVif(v)
+	if err == nil || !e.replaying {
+		return err
+	}
+	if _, gone := net.InterfaceByIndex(v.Ifindex); gone == nil {
+		return err
+	}
+	e.log.Warn("vif is not attached: its device is gone", "vif", v.ID, "device", v.Name, "owner", v.Owner)
+	return nil
 }
 
 // inSync ends a replay: what was not replayed goes, from the kernel too. The
@@ -131,6 +148,7 @@ func (e *engine) inSync(p *plane, epoch uint64) error {
 		}
 		e.start <- p
 	}
+	e.replaying = false
 	release()
 	e.log.Info("tables are complete", "epoch", epoch)
 	return nil

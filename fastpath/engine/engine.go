@@ -50,9 +50,10 @@ type engine struct {
 	plane atomic.Pointer[plane] // nil until an agent said hello
 
 	// Guarded by mu: one change at a time.
-	mu      sync.Mutex
-	builder *table.Builder // its reads are for everyone
-	agent   *wire.Conn     // who may change tables
+	mu        sync.Mutex
+	builder   *table.Builder // its reads are for everyone
+	agent     *wire.Conn     // who may change tables
+	replaying bool           // between Begin and InSync
 }
 
 // Run serves until ctx is done (nil) or a worker fails. What is pinned stays:

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,11 +41,12 @@ func quiet(t *testing.T) Config {
 func TestWaitsForAgent(t *testing.T) {
 	cfg := quiet(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, cfg) }()
+	var ended error
+	var wait sync.WaitGroup
+	wait.Go(func() { ended = Run(ctx, cfg) })
+	t.Cleanup(func() { cancel(); wait.Wait() }) // before the directory goes
 	socket := filepath.Join(cfg.RunDir, control.SocketName)
-	await(t, "the socket", func() bool { _, err := os.Stat(socket); return err == nil })
+	await(t, "the socket", func() bool { return listens(socket) })
 
 	if err := Run(ctx, cfg); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("pid %d", os.Getpid())) {
 		t.Errorf("a second instance: %v", err)
@@ -75,8 +77,9 @@ func TestWaitsForAgent(t *testing.T) {
 		}
 	}
 	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("Run: %v", err)
+	wait.Wait()
+	if ended != nil {
+		t.Errorf("Run: %v", ended)
 	}
 	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
@@ -241,13 +244,21 @@ func says(t *testing.T, c net.Conn, line string) {
 // TestLife: a fast path with real devices from hello to its end, with one worker
 // and with two.
 func TestLife(t *testing.T) {
-	for workers := 1; workers <= 2; workers++ {
-		t.Run(fmt.Sprintf("%d workers", workers), func(t *testing.T) { life(t, workers) })
+	for name, change := range map[string]func(*Config){
+		"1 worker":               func(c *Config) { c.Workers = 1 },
+		"2 workers":              func(c *Config) { c.Workers = 2 },
+		"1 worker, busy, pinned": func(c *Config) { c.Workers, c.Busy, c.Cores = 1, true, []int{0} },
+	} {
+		t.Run(name, func(t *testing.T) { life(t, change) })
 	}
 }
 
-func life(t *testing.T, workers int) {
+func life(t *testing.T, change func(*Config)) {
+	var cfg Config
+	change(&cfg)
+	workers := cfg.Workers
 	n := newNode(t, workers)
+	change(&n.cfg)
 	n.start(t)
 	a, b := n.addPod(t, 11), n.addPod(t, 12)
 	agent := dial(t, n.socket())
@@ -262,7 +273,7 @@ func life(t *testing.T, workers int) {
 	server := echo(t, b)
 	conn := connect(t, a, server)
 	says(t, conn, "hello\n")
-	checkReads(t, dial(t, n.socket()), a, b, workers)
+	checkReads(t, dial(t, n.socket()), a, b, &n.cfg)
 
 	// Killed; its successor takes the flows over and the connection goes on.
 	n.kill()
@@ -314,7 +325,7 @@ func life(t *testing.T, workers int) {
 }
 
 // checkReads looks at everything the CLI asks for while a connection is open.
-func checkReads(t *testing.T, c *client, a, b *pod, workers int) {
+func checkReads(t *testing.T, c *client, a, b *pod, cfg *Config) {
 	t.Helper()
 	flows := c.flows(control.FlowQuery{})
 	if len(flows) != 2 {
@@ -337,13 +348,13 @@ func checkReads(t *testing.T, c *client, a, b *pod, workers int) {
 		t.Errorf("vifs %+v", r.Vifs)
 	}
 	s := c.status()
-	if s.State != stateRunning || len(s.Workers) != workers || s.Epoch != 1 {
+	if s.State != stateRunning || len(s.Workers) != cfg.Workers || s.Epoch != 1 || (s.Poll == "busy") != cfg.Busy {
 		t.Errorf("status %+v", s)
 	}
 	var rx uint64
 	for _, w := range s.Workers {
 		rx += w.RxPackets
-		if w.Core != -1 || w.FlowSize < 4096 || w.FreeFrames == 0 || w.LastAliveMS > 1000 {
+		if (w.Core == -1) != (cfg.Cores == nil) || w.FlowSize < 4096 || w.FreeFrames == 0 || w.LastAliveMS > 1000 {
 			t.Errorf("worker %+v", w)
 		}
 	}
@@ -368,8 +379,8 @@ func checkReads(t *testing.T, c *client, a, b *pod, workers int) {
 	}
 }
 
-// A vif whose device is gone is an error that names it; the rest of the delta
-// is done.
+// A vif whose device is gone is an error that names it, and the rest of the
+// delta is done; in a replay it is only not attached.
 func TestAttachMissingDevice(t *testing.T) {
 	n := newNode(t, 1)
 	n.start(t)
@@ -380,16 +391,21 @@ func TestAttachMissingDevice(t *testing.T) {
 	agent := dial(t, n.socket())
 	_, fds := agent.hello()
 	defer closeAll(fds)
-	agent.ask(control.Request{Begin: &control.Begin{Epoch: 1}})
+	agent.replay(1, network())
 	r, _ := agent.try(control.Request{Delta: network(ghost, a)})
 	if !strings.Contains(r.Error, "tap22") || strings.Contains(r.Error, "tap21") {
 		t.Errorf("error %q", r.Error)
 	}
-	agent.ask(control.Request{InSync: &control.InSync{Epoch: 1}})
-	if r, _ := agent.ask(control.Request{Vifs: &control.Empty{}}); len(r.Vifs) != 2 {
+	agent.replay(2, network(ghost, a))
+	if r, _ := agent.ask(control.Request{Vifs: &control.Empty{}}); len(r.Vifs) != 2 || !r.Vifs[0].Attached || r.Vifs[1].Attached {
 		t.Errorf("vifs %+v", r.Vifs)
 	}
 	if r, _ := agent.try(control.Request{Delta: &table.Delta{Remove: table.Removal{VRFs: []table.VRFID{1}}}}); r.Error == "" {
 		t.Error("a VRF in use was removed")
 	}
+	run(t, "ip -n "+n.ns+" link del "+a.vif.Name)
+	await(t, "the vif to be detached", func() bool {
+		r, _ := agent.ask(control.Request{Vifs: &control.Empty{}})
+		return !r.Vifs[0].Attached
+	})
 }

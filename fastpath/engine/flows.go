@@ -81,13 +81,19 @@ func (s *flowStream) end() error {
 	return s.conn.Send(control.Reply{Flows: s.batch, Done: true})
 }
 
-// matches reports whether q selects an entry; either end may be its source.
+// matches reports whether q selects an entry; either end may be its source, and
+// its packets may match as they come or as they leave: the replies of a service
+// are found by its VIP.
 func matches(q *control.FlowQuery, e *flow.Entry) bool {
 	if q.Proto != 0 && q.Proto != e.Proto || q.VRF != 0 && uint32(q.VRF) != e.VRF {
 		return false
 	}
-	return isEnd(q.A, e.Src, e.Sport) && isEnd(q.B, e.Dst, e.Dport) ||
-		isEnd(q.B, e.Src, e.Sport) && isEnd(q.A, e.Dst, e.Dport)
+	in, out := e.Key().Tuple, e.Translated()
+	return between(q.A, q.B, &in) || between(q.B, q.A, &in) || between(q.A, q.B, &out) || between(q.B, q.A, &out)
+}
+
+func between(src, dst netip.AddrPort, t *packet.Tuple) bool {
+	return isEnd(src, t.Src, t.Sport) && isEnd(dst, t.Dst, t.Dport)
 }
 
 // isEnd reports whether addr and port are the end that want names; an

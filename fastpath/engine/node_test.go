@@ -170,13 +170,15 @@ func (n *node) start(t *testing.T) {
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the control socket", func() bool {
-		c, err := wire.Dial(n.socket())
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
+	await(t, "the control socket", func() bool { return listens(n.socket()) })
+}
+
+func listens(socket string) bool {
+	c, err := wire.Dial(socket)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err == nil
 }
 
 func (n *node) socket() string { return filepath.Join(n.cfg.RunDir, control.SocketName) }

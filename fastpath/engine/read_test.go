@@ -49,6 +49,10 @@ func TestMatches(t *testing.T) {
 			t.Errorf("%+v: %v", c.query, got)
 		}
 	}
+	e.NatDst, e.NatDport = packet.AddrFrom(netip.MustParseAddr("203.0.113.5")), 8080
+	if !matches(&control.FlowQuery{A: end("203.0.113.5:8080"), B: end("192.0.2.1:0")}, e) {
+		t.Error("not found by its destination after NAT")
+	}
 }
 
 func TestDescribe(t *testing.T) {

@@ -97,7 +97,8 @@ func (e *engine) read(req *control.Request) (*control.Reply, error) {
 		state := e.builder.State()
 		return &control.Reply{Tables: &state}, nil
 	case req.Vifs != nil:
-		return &control.Reply{Vifs: e.vifs()}, nil
+		vifs, err := e.vifs()
+		return &control.Reply{Vifs: vifs}, err
 	case req.DropStats != nil:
 		drops, err := e.dropStats()
 		return &control.Reply{DropStats: drops}, err

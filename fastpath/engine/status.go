@@ -2,6 +2,7 @@ package engine
 
 import (
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,19 +84,25 @@ func monotonic() int64 {
 }
 
 // vifs sums every vif's counters over the workers.
-func (e *engine) vifs() []control.VifStats {
-	var out []control.VifStats
+func (e *engine) vifs() ([]control.VifStats, error) {
 	p := e.plane.Load()
+	if p == nil {
+		return nil, nil
+	}
+	attached, err := p.steer.Vifs()
+	if err != nil {
+		return nil, err
+	}
+	var out []control.VifStats
 	e.builder.Tables().Vifs(func(v *table.VifEntry) {
-		s := control.VifStats{Vif: v.Vif}
-		if p != nil {
-			for _, w := range p.workers {
-				add(&s, w.VifCounters(v.ID))
-			}
+		_, ok := slices.BinarySearch(attached, v.ID)
+		s := control.VifStats{Vif: v.Vif, Attached: ok}
+		for _, w := range p.workers {
+			add(&s, w.VifCounters(v.ID))
 		}
 		out = append(out, s)
 	})
-	return out
+	return out, nil
 }
 
 func add(s *control.VifStats, c forward.VifCounters) {

@@ -1,6 +1,9 @@
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // add adds b to sum as big-endian 16-bit words (RFC 1071); an odd last byte is
 // padded with zero. Fold it to get the one's complement sum. 32 bits are added
@@ -27,11 +30,10 @@ func add(sum uint64, b []byte) uint64 {
 
 // fold brings a sum to 16 bits with end-around carry. Only zero folds to zero.
 func fold(sum uint64) uint16 {
-	sum = sum>>32 + sum&0xffffffff
-	sum = sum>>32 + sum&0xffffffff
-	sum = sum>>16 + sum&0xffff
-	sum = sum>>16 + sum&0xffff
-	return uint16(sum>>16 + sum)
+	r, carry := bits.Add32(uint32(sum>>32), uint32(sum), 0)
+	r += carry
+	r += bits.RotateLeft32(r, 16) // the upper half is now upper + lower + carry
+	return uint16(r >> 16)
 }
 
 // pseudo is the sum of the pseudo-header of TCP, UDP and ICMPv6 (RFC 9293 3.1, RFC 8200 8.1).
@@ -40,8 +42,9 @@ func pseudo(src, dst *Addr, proto uint8, length int) uint64 {
 }
 
 // change is what replacing words that add up to old by words that add up to new
-// adds to a checksum's sum: ~m + m' of RFC 1624.
-func change(old, new uint64) uint64 { return uint64(^fold(old)) + new }
+// adds to a checksum's sum: the ~m + m' of RFC 1624, where ~m is taken from a
+// multiple of 0xffff (one's complement zero) large enough for any old.
+func change(old, new uint64) uint64 { return 0xffff<<32 - old + new }
 
 // fix applies a change to the checksum at b[at:]: HC' = ~(~HC + ~m + m'), RFC 1624
 // equation 3. The result is the one of a full computation, also where that is 0 or

@@ -79,14 +79,23 @@ func (c *call) connect(ends *veth.Ends, iface *rpc.Interface) (*veth.Plan, veth.
 	if err != nil {
 		return nil, pair, err
 	}
-	bind := &rpc.Bind{Attachment: c.attachment(), Ifindex: pair.Index}
-	if _, err := c.agent.call(&rpc.Request{Bind: bind}, answerTime); err != nil {
+	if err := c.bind(pair.Index); err != nil {
 		return nil, pair, fmt.Errorf("bind %s to the fast path: %w", plan.Tap, err)
 	}
 	if err := ends.Up(plan); err != nil {
 		return nil, pair, err
 	}
 	return plan, pair, nil
+}
+
+func (c *call) bind(ifindex int) error {
+	_, err := c.agent.call(&rpc.Request{Bind: &rpc.Bind{Attachment: c.attachment(), Ifindex: ifindex}}, answerTime)
+	// An agent that starts between our two steps finds a record without a tap
+	// and drops it.
+	if refusal, ok := errors.AsType[*rpc.Error](err); ok && refusal.Code == rpc.CodeUnknownPod {
+		return &rpc.Error{Code: rpc.CodeTryAgain, Message: refusal.Message, Fix: "the agent was restarted meanwhile; try again"}
+	}
+	return err
 }
 
 // plan is the agent's interface with the configuration's MTU.

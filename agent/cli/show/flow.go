@@ -18,13 +18,16 @@ Action:F=Forward, D=Drop N=NAT(S=SNAT, D=DNAT, Ps=SPAT, Pd=DPAT, L=Link Local Po
  Other:K(nh)=Key_Nexthop, S(nh)=RPF_Nexthop
  Flags:E=Evicted, Ec=Evict Candidate, N=New Flow, M=Modified Dm=Delete Marked
 TCP(r=reverse):S=SYN, F=FIN, R=RST, C=HalfClose, E=Established, D=Dead
+`
 
+const flowColumns = `
     Index                Source:Port/Destination:Port                      Proto(V)
 -----------------------------------------------------------------------------------
 `
 
-// WriteFlowHeader prints the size and use of the tables and the legend.
-func WriteFlowHeader(w io.Writer, s *control.Status) {
+// WriteFlowHeader prints the size and use of the tables, the legend and, if the
+// list is of some flows only, which ones.
+func WriteFlowHeader(w io.Writer, s *control.Status, which string) {
 	var size, used, handoffs, splits uint64
 	var perCPU []string
 	for _, worker := range s.Workers {
@@ -38,6 +41,10 @@ func WriteFlowHeader(w io.Writer, s *control.Status) {
 	fmt.Fprintf(w, "Entries: Used %d Handoffs %d Splits %d\n(Used Flows/CPU: %s)\n",
 		used, handoffs, splits, strings.Join(perCPU, " "))
 	fmt.Fprint(w, flowLegend)
+	if which != "" {
+		fmt.Fprintf(w, "\nListing flows matching %s\n", which)
+	}
+	fmt.Fprint(w, flowColumns)
 }
 
 // WriteFlow prints one entry as Contrail's flow -l does.

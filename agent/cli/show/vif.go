@@ -36,6 +36,9 @@ func writeVif(w io.Writer, v control.VifStats) {
 	fmt.Fprintf(w, "%sRX packets:%d  bytes:%d errors:0\n", vifIndent, v.RxPackets, v.RxBytes)
 	fmt.Fprintf(w, "%sTX packets:%d  bytes:%d errors:0\n", vifIndent, v.TxPackets, v.TxBytes)
 	fmt.Fprintf(w, "%sDrops:%d Flows:%d\n", vifIndent, v.Drops, v.Flows)
+	if !v.Attached {
+		fmt.Fprintf(w, "%sNot attached: the device is gone, or not there yet\n", vifIndent)
+	}
 }
 
 // vifHW is the address frames come from at a pod, as in Contrail; the device's

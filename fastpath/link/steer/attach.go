@@ -59,14 +59,16 @@ func (s *Steer) adopt(cfg Config) error {
 		}
 		s.links[at] = l
 		onPunt := at.program == steerProgFromPunt || at.program == steerProgToWorker
-		if !alive(l) || onPunt && !punt[at] {
-			if err := s.detach(at); err != nil {
-				return err
-			}
-			continue
+		switch {
+		case !alive(l):
+			err = s.gone(at)
+		case onPunt && !punt[at]: // of a punt link that is none any more
+			err = s.detach(at)
+		default:
+			err = l.Update(s.program(at.program))
 		}
-		if err := l.Update(s.program(at.program)); err != nil {
-			return fmt.Errorf("give %s our program: %w", f.Name(), err)
+		if err != nil {
+			return fmt.Errorf("take over %s: %w", f.Name(), err)
 		}
 	}
 	for at := range punt {

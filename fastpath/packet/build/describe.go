@@ -44,6 +44,9 @@ func Describe(b []byte) string {
 
 func describeIP(b []byte, in *packet.Info) string {
 	s := []string{in.Tuple.String()}
+	if in.Frag == packet.FragTail { // it has no ports, not ports 0
+		s[0] = fmt.Sprintf("%v > %v %s", in.Tuple.Src, in.Tuple.Dst, packet.ProtoName(in.Tuple.Proto))
+	}
 	switch {
 	case in.L4 == 0:
 	case in.Tuple.Proto == packet.ProtoTCP:

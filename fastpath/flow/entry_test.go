@@ -1,0 +1,126 @@
+package flow
+
+import (
+	"testing"
+	"unsafe"
+
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// The layout is shared memory: a change is a new layoutVersion.
+func TestLayout(t *testing.T) {
+	var e Entry
+	for name, at := range map[string][2]uintptr{
+		"Entry":    {unsafe.Sizeof(e), 128},
+		"header":   {unsafe.Sizeof(header{}), 32},
+		"KeyNH":    {unsafe.Offsetof(e.KeyNH), 32},
+		"Proto":    {unsafe.Offsetof(e.Proto), 40},
+		"Used":     {unsafe.Offsetof(e.Used), 41},
+		"Action":   {unsafe.Offsetof(e.Action), 42},
+		"TCP":      {unsafe.Offsetof(e.TCP), 46},
+		"Reverse":  {unsafe.Offsetof(e.Reverse), keyWords * 8},
+		"LastSeen": {unsafe.Offsetof(e.LastSeen), 60},
+		"NatSrc":   {unsafe.Offsetof(e.NatSrc), 64}, // the second cache line
+		"Packets":  {unsafe.Offsetof(e.Packets), 112},
+		"Bytes":    {unsafe.Offsetof(e.Bytes), 120},
+	} {
+		if at[0] != at[1] {
+			t.Errorf("%s: %d, want %d", name, at[0], at[1])
+		}
+	}
+}
+
+// What Contrail's flow command prints.
+func TestStrings(t *testing.T) {
+	for _, c := range []struct{ got, want string }{
+		{ActionForward.String(), "F"}, {ActionNAT.String(), "N"}, {ActionDrop.String(), "D"}, {ActionNone.String(), "U"}, {Action(9).String(), "U"},
+
+		{NAT(0).String(), ""}, {NATSource.String(), "S"}, {NATDest.String(), "D"},
+		{(NATDest | NATDport).String(), "DPd"}, {(NATSource | NATSport).String(), "SPs"},
+		{(NATSource | NATDest | NATDport).String(), "SDPd"}, {(NATSource | NATSport | NATDest | NATDport).String(), "SPsDPd"},
+
+		{TCPState(0).String(), ""}, {SYN.String(), "S"}, {(SYN | SYNr).String(), "SSr"},
+		{(SYN | SYNr | EST | ESTr).String(), "SSrEEr"}, {(SYN | SYNr | EST | ESTr | FIN | HALF).String(), "SSrEErFC"},
+		{(SYN | SYNr | EST | ESTr | FIN | FINr | DEAD).String(), "SSrEErFFrD"}, {(SYN | RST | DEAD).String(), "SRD"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%q, want %q", c.got, c.want)
+		}
+	}
+}
+
+func TestTCPState(t *testing.T) {
+	for _, c := range []struct {
+		state, reverse    TCPState
+		established, over bool
+	}{
+		{0, 0, false, false},
+		{SYN, SYNr, false, false},
+		{SYN | SYNr | ESTr, SYN | SYNr | EST, false, false},
+		{SYN | SYNr | EST | ESTr, SYN | SYNr | EST | ESTr, true, false},
+		{EST | ESTr | FIN | HALF, EST | ESTr | FINr | HALF, true, false},
+		{EST | ESTr | FIN | FINr, EST | ESTr | FIN | FINr, false, true},
+		{EST | ESTr | RST, EST | ESTr | RST, false, true},
+		{EST | ESTr | DEAD, EST | ESTr | DEAD, false, true},
+	} {
+		if got := c.state.Reverse(); got != c.reverse || got.Reverse() != c.state {
+			t.Errorf("%v seen from the other side is %v, want %v", c.state, got, c.reverse)
+		}
+		if c.state.Established() != c.established || c.state.Over() != c.over {
+			t.Errorf("%v: established %v, over %v", c.state, c.state.Established(), c.state.Over())
+		}
+	}
+}
+
+func TestLabelECMP(t *testing.T) {
+	for _, c := range []struct {
+		label  table.Label
+		member int
+		want   int
+	}{{0, -1, -1}, {16, 0, 0}, {table.MaxLabel, table.MaxMembers - 1, 4094}, {100, 4095, -1}, {100, 1 << 20, -1}} {
+		e := Entry{LabelECMP: PackLabelECMP(c.label, c.member)}
+		if e.Label() != c.label || e.Member() != c.want {
+			t.Errorf("label %d member %d became %d and %d", c.label, c.member, e.Label(), e.Member())
+		}
+	}
+}
+
+func TestIndex(t *testing.T) {
+	for _, c := range []struct {
+		worker int
+		slot   uint32
+	}{{0, 0}, {1, 5}, {255, maxCells - 2}} {
+		if w, s := Split(Index(c.worker, c.slot)); w != c.worker || s != c.slot {
+			t.Errorf("worker %d slot %d became %d and %d", c.worker, c.slot, w, s)
+		}
+	}
+}
+
+func TestRank(t *testing.T) {
+	tcp := func(s TCPState) Entry {
+		return Entry{Used: slotUsed, Action: ActionForward, Proto: packet.ProtoTCP, TCP: s}
+	}
+	for _, c := range []struct {
+		what string
+		e    Entry
+		want rank
+	}{
+		{"empty", Entry{}, rankKeep},
+		{"undecided", Entry{Used: slotUsed, Proto: packet.ProtoTCP}, rankDead},
+		{"refused", Entry{Used: slotUsed, Action: ActionDrop, Proto: packet.ProtoUDP}, rankDead},
+		{"UDP", Entry{Used: slotUsed, Action: ActionNAT, Proto: packet.ProtoUDP}, rankStateless},
+		{"SCTP", Entry{Used: slotUsed, Action: ActionForward, Proto: packet.ProtoSCTP}, rankStateless},
+		{"SYN", tcp(SYN), rankEmbryonic},
+		{"SYN and its answer", tcp(SYN | SYNr | EST), rankEmbryonic},
+		{"established", tcp(SYN | SYNr | EST | ESTr), rankKeep},
+		{"half closed", tcp(EST | ESTr | FIN | HALF), rankKeep},
+		{"closed", tcp(EST | ESTr | FIN | FINr), rankDead},
+		{"reset", tcp(SYN | RST), rankDead},
+		{"dead", tcp(EST | ESTr | DEAD), rankDead},
+	} {
+		if got := c.e.rank(); got != c.want {
+			t.Errorf("%s has rank %d, want %d", c.what, got, c.want)
+		}
+	}
+}
