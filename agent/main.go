@@ -14,6 +14,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 
 	"github.com/vragent/vragent/agent/cli"
+	"github.com/vragent/vragent/agent/loop"
 	"github.com/vragent/vragent/conf"
 	"github.com/vragent/vragent/fastpath/engine"
 )
@@ -26,11 +27,50 @@ func main() {
 	app := &urfave.App{
 		Name: "vragent", Usage: "virtual router of a Kubernetes node", Version: version, HideHelpCommand: true,
 		EnableBashCompletion: true,
-		Commands:             append([]*urfave.Command{fastpathCommand()}, cli.Commands()...),
+		Commands:             append([]*urfave.Command{runCommand(), fastpathCommand(), uninstallCommand()}, cli.Commands()...),
 	}
 	if err := app.RunContext(ctx, os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "vragent:", err)
 		os.Exit(1)
+	}
+}
+
+func runCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "run", Usage: "run the agent of this node", Flags: []urfave.Flag{configFlag()},
+		Action: func(c *urfave.Context) error {
+			a, err := conf.LoadAgent(c.String("config"))
+			if err != nil {
+				return err
+			}
+			cfg := loop.Config{Agent: a, Version: version, Log: logger(a.Log)}
+			if a.Fastpath.Start {
+				self, err := os.Executable()
+				if err != nil {
+					return fmt.Errorf("find this program: %w", err)
+				}
+				cfg.Command = []string{self, "fastpath", "--config", c.String("config")}
+			}
+			l, err := loop.New(cfg)
+			if err != nil {
+				return err
+			}
+			return l.Run(c.Context)
+		},
+	}
+}
+
+func uninstallCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "uninstall", Usage: "take away what the agent made in this node's kernel; pods lose their network",
+		Flags: []urfave.Flag{configFlag()},
+		Action: func(c *urfave.Context) error {
+			a, err := conf.LoadAgent(c.String("config"))
+			if err != nil {
+				return err
+			}
+			return loop.Uninstall(a, logger(a.Log))
+		},
 	}
 }
 

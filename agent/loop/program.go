@@ -8,17 +8,17 @@ import (
 	"github.com/vragent/vragent/agent/compile"
 	"github.com/vragent/vragent/agent/dial"
 	"github.com/vragent/vragent/controller/southbound"
+	"github.com/vragent/vragent/fastpath/table"
 )
 
 // progress follows states on their way into the fast path.
 type progress struct {
 	memory   *compile.Memory
-	set      uint64      // version handed over last
-	handed   []handed    // oldest first; not all in the fast path yet
-	next     []waiter    // for the version that will be set next
-	waiting  []waiter    // for versions that were set
-	problems []string    // of the last compilation
-	told     *dial.Local // to the controller
+	set      uint64   // version handed over last
+	handed   []handed // oldest first; not all in the fast path yet
+	next     []waiter // for the version that will be set next
+	waiting  []waiter // for versions that were set
+	problems []string // of the last compilation
 }
 
 // handed is a state that was handed over.
@@ -62,11 +62,7 @@ func (l *Loop) program(now time.Time) {
 	p.memory = out.Memory
 	_ = l.commit() // new numbers
 	p.set = l.fastpath.Set(&out.State)
-	h := handed{version: p.set, announce: out.Announce}
-	if in.Host != nil && len(out.Announce.Routes) > 0 {
-		h.host = in.Host.Ifindex
-	}
-	p.handed = append(p.handed, h)
+	p.handed = append(p.handed, handed{p.set, out.Announce, hostTap(&out.State)})
 	for _, w := range p.next {
 		w.version = p.set
 		p.waiting = append(p.waiting, w)
@@ -79,6 +75,16 @@ func (l *Loop) program(now time.Time) {
 		}
 		p.problems = out.Problems
 	}
+}
+
+// hostTap finds the index of the host's tap, 0 if it is not in the tables.
+func hostTap(s *table.State) int {
+	for i := range s.Vifs {
+		if s.Vifs[i].Kind == table.VifHost {
+			return s.Vifs[i].Ifindex
+		}
+	}
+	return 0
 }
 
 // input is everything the tables are made of.

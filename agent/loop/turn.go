@@ -71,7 +71,8 @@ func (l *Loop) turns(ctx context.Context) error {
 		case i := <-l.events.gone:
 			l.linkGone(i)
 		case <-l.events.wake:
-		case <-tick.C:
+		case now := <-tick.C:
+			l.checkHealth(now)
 		}
 		l.drain()
 	}
@@ -125,13 +126,7 @@ func (l *Loop) look() {
 		if known := l.underlay.Known(); !maps.Equal(known, t.underlay) {
 			t.underlay, t.dirty = known, true
 		}
-		if f, err := kernel.FindFabric(l.cfg.Fabric.Interface, l.cfg.Fabric.Address); err != nil {
-			t.health.fabric = err.Error()
-		} else {
-			t.health.fabric = ""
-			t.dirty = t.dirty || f != t.fabric
-			t.fabric = f
-		}
+		l.lookAtFabric()
 	}
 	if m.host.Swap(false) {
 		t.host, t.dirty = l.host.facts(), true
@@ -143,6 +138,20 @@ func (l *Loop) look() {
 			t.dirty = true
 		}
 	}
+}
+
+// lookAtFabric reads the facts of the interface that carries tunnels; while it
+// is away the last ones stay.
+func (l *Loop) lookAtFabric() {
+	t := &l.turn
+	f, err := kernel.FindFabric(l.cfg.Fabric.Interface, l.cfg.Fabric.Address)
+	if err != nil {
+		t.health.fabric = err.Error()
+		return
+	}
+	t.health.fabric = ""
+	t.dirty = t.dirty || f != t.fabric
+	t.fabric = f
 }
 
 // linkGone unbinds a pod whose tap was deleted: the fast path must not be asked

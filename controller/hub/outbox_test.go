@@ -79,7 +79,7 @@ func randomIntents(r *rand.Rand) *plan.Intents {
 // agent that has acknowledged everything holds exactly what it is to hold, and
 // has heard in_sync once per type and stream.
 func TestOutboxAgainstItsTwin(t *testing.T) {
-	for seed := range uint64(500) {
+	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		h := quietHub()
 		agent := twin{}
@@ -106,7 +106,7 @@ func TestOutboxAgainstItsTwin(t *testing.T) {
 			}
 			flight = s.out.next(h.intents, h.closed)
 		}
-		for range 40 {
+		for range 80 {
 			switch r.IntN(6) {
 			case 0, 1:
 				var closed []southbound.Type

@@ -24,7 +24,7 @@ import (
 const (
 	calmAfter = 100 * time.Millisecond // without an event: the writer has finished
 	calmLimit = time.Second            // read even if events go on
-	lookAgain = 5 * time.Second        // in case an event was missed, or the directory replaced
+	lookAgain = 2 * time.Second        // in case an event was missed, or the directory replaced
 )
 
 // Directory is a source of the cluster's objects.

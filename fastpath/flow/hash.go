@@ -32,7 +32,6 @@ func secrets(seed uint64) (s [5]uint64) {
 		x = (x ^ x>>27) * 0x94D049BB133111EB
 		s[i] = x ^ x>>31
 	}
-	s[4] |= 1 // multiplies alone: zero would map every key to one home
 	return s
 }
 

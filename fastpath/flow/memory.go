@@ -97,7 +97,7 @@ func FreeMemory(mem []byte) error {
 // view returns the header and the cells of mem.
 func view(mem []byte) (*header, []Entry, error) {
 	cells := (len(mem) - headerSize) / cellSize
-	if cells < window || cells > maxCells {
+	if cells <= window || cells > maxCells {
 		return nil, nil, fmt.Errorf("flow memory: %d bytes, want %d to %d", len(mem), MemorySize(1), headerSize+maxCells*cellSize)
 	}
 	base := unsafe.Pointer(&mem[0])

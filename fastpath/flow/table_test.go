@@ -107,7 +107,8 @@ func TestHash(t *testing.T) {
 		k.KeyNH ^= 1 << bit
 		note(tab.Hash(&k))
 		k = base
-		k.Sport, k.Dport = uint16(1<<bit>>16), uint16(1<<bit)
+		ports := uint32(1) << bit
+		k.Sport, k.Dport = uint16(ports>>16), uint16(ports)
 		note(tab.Hash(&k))
 	}
 	for proto := 1; proto < 256; proto++ {

@@ -113,6 +113,23 @@ func TestParseIP(t *testing.T) {
 			build.IPv4(c4, a4).TimeExceeded(udp6).Bytes(),
 			Info{Len: 28 + 56, L4: 20, TTL: 64, Tuple: tuple(c4, a4, 0, 0, ProtoICMP), ICMPType: 11, ICMPError: true},
 		},
+		"quoted header length is wrong": {
+			build.IPv4(c4, a4).TimeExceeded(patched(udp4, 0, 0x4f)).Bytes(),
+			Info{Len: 64, L4: 20, TTL: 64, Tuple: tuple(c4, a4, 0, 0, ProtoICMP), ICMPType: 11, ICMPError: true},
+		},
+		"quoted extension headers are cut off": {
+			build.IPv6(c6, a6).TimeExceeded(build.IPv6(a6, b6).Ext(60, 16).Bytes()[:50]).Bytes(),
+			Info{Len: 98, V6: true, DF: true, L4: 40, TTL: 64, Tuple: tuple(c6, a6, 0, 0, ProtoICMPv6), ICMPType: 3, ICMPError: true},
+		},
+		"ICMPv6 in IPv4, quoted": {
+			build.IPv4(c4, a4).TimeExceeded(build.IPv4(a4, b4).Proto(ProtoICMPv6).Payload(8).Bytes()).Bytes(),
+			Info{Len: 56, L4: 20, TTL: 64, Tuple: tuple(c4, a4, 0, 0, ProtoICMP), ICMPType: 11,
+				ICMPError: true, InnerL3: 28, Inner: tuple(a4, b4, 0, 0, ProtoICMPv6)},
+		},
+		"options end, then garbage": {
+			build.IPv4(a4, b4).Options(148, 1, 131, 131).Proto(50).Bytes(),
+			Info{Len: 24, TTL: 64, Tuple: tuple(a4, b4, 0, 0, 50)},
+		},
 		"packet too big": {
 			build.IPv6(c6, a6).FragNeeded(1280, udp6).Bytes(),
 			Info{Len: 48 + 56, V6: true, DF: true, L4: 40, TTL: 64, Tuple: tuple(c6, a6, 0, 0, ProtoICMPv6), ICMPType: 2,

@@ -42,6 +42,13 @@ func TestAddr(t *testing.T) {
 			}
 		}
 	}
+	for text, want := range map[string]bool{
+		"169.254.1.1": true, "169.253.1.1": false, "fe80::1": true, "febf::1": true, "fec0::1": false, "::ffff:169.254.1.1": true, "2001:db8::1": false,
+	} {
+		if got := addr(text).IsLinkLocal(); got != want {
+			t.Errorf("%s: IsLinkLocal %v", text, got)
+		}
+	}
 	if AddrFrom(netip.Addr{}) != (Addr{}) {
 		t.Error("no address is not ::")
 	}

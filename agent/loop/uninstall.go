@@ -1,0 +1,73 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/vragent/vragent/agent/kernel"
+	"github.com/vragent/vragent/agent/rpc"
+	"github.com/vragent/vragent/conf"
+	"github.com/vragent/vragent/fastpath/control"
+	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/link/steer"
+)
+
+// stopTime bounds how long a fast path may take to end.
+const stopTime = 5 * time.Second
+
+// Uninstall takes away what an agent made: its fast path, the pinned programs,
+// the punt link, the host's interface and the firewall chains. Pods' interfaces
+// and the ledger stay: they belong to the pods.
+func Uninstall(a *conf.Agent, log *slog.Logger) error {
+	if c, err := wire.Dial(filepath.Join(a.RunDir, rpc.SocketName)); err == nil {
+		defer c.Close()
+		return fmt.Errorf("uninstall: the agent runs (process %d): end it first", c.Peer())
+	}
+	if err := stopFastPath(a.RunDir); err != nil {
+		return fmt.Errorf("uninstall: %w", err)
+	}
+	err := errors.Join(
+		steer.Remove(filepath.Join(a.RunDir, "bpf")),
+		kernel.RemovePunt(),
+		kernel.RemoveHost(a.Host.Interface),
+		kernel.RemoveRules(),
+	)
+	if err != nil {
+		return fmt.Errorf("uninstall: %w", err)
+	}
+	taps, err := kernel.Taps()
+	if err != nil {
+		return fmt.Errorf("uninstall: %w", err)
+	}
+	log.Info("uninstalled; the ledger stays", "ledger", a.StateDir, "pods without network", len(taps))
+	return nil
+}
+
+// stopFastPath ends the fast path and waits until its socket is dead.
+func stopFastPath(runDir string) error {
+	path := filepath.Join(runDir, control.SocketName)
+	c, err := wire.Dial(path)
+	if err != nil {
+		return nil // none runs
+	}
+	pid := c.Peer()
+	_ = c.Close()
+	if pid == 0 {
+		return errors.New("the fast path runs in another place of process numbers: end it there")
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("end the fast path, process %d: %w", pid, err)
+	}
+	for deadline := time.Now().Add(stopTime); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if c, err := wire.Dial(path); err != nil {
+			return nil
+		} else {
+			_ = c.Close()
+		}
+	}
+	return fmt.Errorf("the fast path, process %d, has not ended within %v", pid, stopTime)
+}
