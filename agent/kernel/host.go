@@ -109,8 +109,8 @@ func SetHostAddrs(name string, addrs []netip.Addr) error {
 	return nil
 }
 
-// routeProtocol marks our routes (RTPROT_*, free for administrators from 186 on).
-const routeProtocol = 186
+// routeProtocol marks our routes (rtnetlink(7): 200 to 249 are nobody's).
+const routeProtocol = 201
 
 // SetHostRoutes leads these prefixes through the interface, with the host's own
 // address as the source, and takes other routes of ours away.

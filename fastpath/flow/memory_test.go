@@ -2,6 +2,7 @@ package flow
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -193,22 +194,26 @@ func TestAdoptCleans(t *testing.T) {
 	same(t, again, kept)
 }
 
-// FuzzAdopt hands a successor any memory under a good header.
+// FuzzAdopt hands a successor a table with bytes changed: each three of patches
+// are an offset and a value.
 func FuzzAdopt(f *testing.F) {
-	for n := range uint64(4) {
-		tab, mem := newTable(f, 20)
-		for i := range uint32(15) {
-			insert(f, tab, key(i))
-		}
+	for n := range uint64(20) {
 		r := rand.New(rand.NewPCG(n, 2))
-		for range 40 * n {
-			mem[headerSize+r.IntN(len(mem)-headerSize)] = byte(r.Uint32())
+		patches := make([]byte, 9*n)
+		for i := range patches {
+			patches[i] = byte(r.Uint32())
 		}
-		f.Add(mem[headerSize:])
+		f.Add(patches)
 	}
-	f.Fuzz(func(t *testing.T, cells []byte) {
-		_, mem := newTable(t, 20)
-		copy(mem[headerSize:], cells)
+	f.Fuzz(func(t *testing.T, patches []byte) {
+		old, mem := newTable(t, 20)
+		for i := range uint32(20) {
+			insert(t, old, key(i))
+		}
+		cells := mem[headerSize:][:32*cellSize] // where the entries are
+		for ; len(patches) >= 3; patches = patches[3:] {
+			cells[int(binary.LittleEndian.Uint16(patches))%len(cells)] = patches[2]
+		}
 		tab, err := Adopt(mem, 3)
 		if err != nil {
 			t.Fatal(err)
