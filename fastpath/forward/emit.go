@@ -118,7 +118,8 @@ func (w *Worker) pushTunnel(p *pkt) {
 		inner += int(t.Len)
 	}
 	l3 := p.info.L3 - packet.TunnelLen
-	packet.PutTunnel(p.chunk[l3:], p.nh.Src4, p.nh.Dst4, packet.EntropyPort(p.info.Tuple.Hash()), uint32(p.push), inner)
+	o := packet.Outer{Src: p.nh.Src4, Dst: p.nh.Dst4, Sport: packet.EntropyPort(p.info.Tuple.Hash()), Label: uint32(p.push)}
+	packet.PutTunnel(p.chunk[l3:], &o, inner)
 	p.off = l3 - ethLen
 	copy(p.chunk[p.off:], p.nh.DstMAC[:])
 	mac := link.VifMAC(uint32(fabric.ID))

@@ -37,7 +37,7 @@ func TestNoAllocations(t *testing.T) {
 		"RewriteInner": func() { parseAgain(failed, &e); RewriteInner(failed, &e, there6); RewriteInner(failed, &e, back6) },
 		"DecTTL":       func() { parseAgain(inner, &in); DecTTL(inner, &in) },
 		"ClampMSS":     func() { parseAgain(inner, &in); ClampMSS(inner, &in, 1400) },
-		"PutTunnel":    func() { PutTunnel(dst, [4]byte{}, [4]byte{}, EntropyPort(1), 17, 100) },
+		"PutTunnel":    func() { PutTunnel(dst, &Outer{Sport: EntropyPort(1), Label: 17}, 100) },
 		"errors": func() {
 			parseAgain(frame[46:], &in)
 			parseAgain(six, &in6)

@@ -206,7 +206,7 @@ func FuzzParseTunnel(f *testing.F) {
 		build.Describe(b)
 		x := make([]byte, EthernetLen+TunnelLen, EthernetLen+TunnelLen+tun.Len)
 		copy(x, b[:EthernetLen])
-		PutTunnel(x[EthernetLen:], tun.Src.As4(), tun.Dst.As4(), tun.Sport, tun.Label, tun.Len)
+		PutTunnel(x[EthernetLen:], &Outer{tun.Src.As4(), tun.Dst.As4(), tun.Sport, tun.Label}, tun.Len)
 		x = append(x, b[tun.Inner:tun.Inner+tun.Len]...)
 		if f := ParseTunnel(x, len(x), &again); f != FaultNone {
 			t.Fatalf("written again: %v", f)

@@ -74,17 +74,24 @@ func (t *Tunnel) parseUDP(b []byte, l4, n int) Fault {
 	return FaultNone
 }
 
+// Outer is what differs between the tunnel headers we write.
+type Outer struct {
+	Src, Dst [4]byte
+	Sport    uint16
+	Label    uint32
+}
+
 // PutTunnel writes outer IPv4, UDP and MPLS headers into b[:TunnelLen] for an
 // inner packet of innerLen bytes: DF, identification 0 (RFC 6864 4.1), no UDP
 // checksum (RFC 7510 3.1), one label.
-func PutTunnel(b []byte, src, dst [4]byte, sport uint16, label uint32, innerLen int) {
+func PutTunnel(b []byte, o *Outer, innerLen int) {
 	b = b[:TunnelLen]
-	putIPv4(b, TunnelLen+innerLen, ProtoUDP, src, dst)
-	put16(b[20:], sport)
+	putIPv4(b, TunnelLen+innerLen, ProtoUDP, o.Src, o.Dst)
+	put16(b[20:], o.Sport)
 	put16(b[22:], TunnelPort)
 	put16(b[24:], uint16(UDPLen+MPLSLen+innerLen))
 	put16(b[26:], 0)
-	put32(b[28:], label<<12|1<<8|originTTL)
+	put32(b[28:], o.Label<<12|1<<8|originTTL)
 }
 
 // putIPv4 writes an IPv4 header of our own into b[:IPv4Len]: DF, TTL 64, right checksum.

@@ -22,7 +22,7 @@ func TestTunnelBothWays(t *testing.T) {
 			for i := range b {
 				b[i] = 0xaa // a used buffer
 			}
-			PutTunnel(b, [4]byte{198, 51, 100, 1}, [4]byte{198, 51, 100, 2}, EntropyPort(in.Hash()), label, len(inner))
+			PutTunnel(b, &Outer{[4]byte{198, 51, 100, 1}, [4]byte{198, 51, 100, 2}, EntropyPort(in.Hash()), label}, len(inner))
 			if d := build.Diff(append(b, inner...), frame[EthernetLen:]); d != "" {
 				t.Errorf("%s: PutTunnel: %s", name, d)
 			}

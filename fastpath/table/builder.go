@@ -101,8 +101,8 @@ func (b *Builder) edit() *edit {
 	b.edits++
 	e := &edit{
 		stamp: b.edits, index: b.index, replay: b.replay,
-		nhs: map[NextHopID]*NH{}, was: map[NextHopID]*NH{}, vifs: map[VifID]*VifEntry{}, vrfs: map[VRFID]*VRFEntry{},
-		routed: map[NextHopID]struct{}{}, remapped: map[VifID]struct{}{}, bump: map[NextHopID]struct{}{},
+		owned: owned{nhs: map[NextHopID]*NH{}, vifs: map[VifID]*VifEntry{}, vrfs: map[VRFID]*VRFEntry{}},
+		was:   map[NextHopID]*NH{}, routed: map[NextHopID]struct{}{}, remapped: map[VifID]struct{}{}, bump: map[NextHopID]struct{}{},
 	}
 	if t := b.Tables(); t != nil {
 		e.tables = *t
@@ -121,6 +121,7 @@ func (b *Builder) publish(e *edit) {
 	}
 	if e.changed {
 		b.index = e.index
-		b.tables.Store(&e.tables)
+		t := e.tables // a copy, so that readers do not keep the edit alive
+		b.tables.Store(&t)
 	}
 }

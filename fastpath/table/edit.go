@@ -23,15 +23,21 @@ type edit struct {
 	index   index
 	changed bool
 
+	owned
+	routes routeEdit
+
 	// What happened, for derive.
-	nhs      map[NextHopID]*NH   // next hops of this version alone, free to change
-	was      map[NextHopID]*NH   // changed and removed next hops as they were; nil: new
-	vifs     map[VifID]*VifEntry // the same for vifs
-	vrfs     map[VRFID]*VRFEntry // the same for VRFs, but for their routes
-	routes   routeEdit
+	was      map[NextHopID]*NH      // changed and removed next hops as they were; nil: new
 	routed   map[NextHopID]struct{} // next hops whose flows a changed route may lead elsewhere
 	remapped map[VifID]struct{}     // vifs with other port maps
 	bump     map[NextHopID]struct{} // next hops whose generation moves
+}
+
+// owned holds what no published version shares: an edit may change it.
+type owned struct {
+	nhs  map[NextHopID]*NH
+	vifs map[VifID]*VifEntry // nil: removed
+	vrfs map[VRFID]*VRFEntry // nil: removed; see routeEdit for their routes
 }
 
 // apply makes the upserts of d in the order in which things refer to each

@@ -170,7 +170,7 @@ func TestToFabric(t *testing.T) {
 	for _, size := range []int{100, 9000} {
 		inner := build.IPv4("192.0.2.1", "192.0.2.2").UDP(1, 2).Payload(size).Bytes()
 		out := make([]byte, packet.TunnelLen+len(inner))
-		packet.PutTunnel(out, f.addr.As4(), f.peer.As4(), 0xC001, 17, len(inner))
+		packet.PutTunnel(out, &packet.Outer{Src: f.addr.As4(), Dst: f.peer.As4(), Sport: 0xC001, Label: 17}, len(inner))
 		copy(out[packet.TunnelLen:], inner)
 		peer := rawSocket(t, f.ns, ifindexIn(t, f.ns, "eth0"))
 		r.send(t, ethernet(table.MAC{2, 0, 0, 0, 1, 2}, out), f.vif.ID)

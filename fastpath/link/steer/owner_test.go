@@ -153,7 +153,7 @@ func TestOwner(t *testing.T) {
 			f, fd, id := ethernet(a.Vif.MAC, ip), fromPod, a.Vif.ID
 			if round%2 == 1 {
 				out := make([]byte, packet.TunnelLen+len(ip))
-				packet.PutTunnel(out, fab.peer.As4(), fab.addr.As4(), g.u16(), 16+g.Uint32()%1000, len(ip))
+				packet.PutTunnel(out, &packet.Outer{Src: fab.peer.As4(), Dst: fab.addr.As4(), Sport: g.u16(), Label: 16 + g.Uint32()%1000}, len(ip))
 				copy(out[packet.TunnelLen:], ip)
 				f, fd, id = ethernet(fab.vif.MAC, out), fromFabric, fab.vif.ID
 			}
