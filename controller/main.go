@@ -35,8 +35,13 @@ func main() {
 	}
 }
 
-// run is the controller: manifests → plan → agents, and a window onto it.
 func run(ctx context.Context, c *conf.Controller) error {
+	return serve(ctx, c, func(string, string) {})
+}
+
+// serve is the controller: manifests → plan → agents, and a window onto it.
+// It says where it listens once it does.
+func serve(ctx context.Context, c *conf.Controller, listening func(southbound, api string)) error {
 	log := logger(c.Log)
 	store, leases, err := lease.Open(c.StateDir)
 	if err != nil {
@@ -66,6 +71,7 @@ func run(ctx context.Context, c *conf.Controller) error {
 	server := api.New(api.Config{Model: window.model, Status: window.status, Log: log})
 	log.Info("vrcontroller runs", "version", version, "cluster", c.Cluster,
 		"southbound", southbound.Addr(), "api", rest.Addr(), "manifests", c.Manifests)
+	listening(southbound.Addr().String(), rest.Addr().String())
 	return together(ctx,
 		source.Run,
 		loop.Run,

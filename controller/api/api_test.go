@@ -84,9 +84,11 @@ func model() *plan.Model {
 
 func server(m *plan.Model) *Server {
 	return New(Config{
-		Model:  func() *plan.Model { return m },
-		Status: func() Status { return Status{Version: "1", Cluster: "k8s", State: "running", Agents: []Agent{}, Problems: []Problem{}, Leases: []Lease{}} },
-		Log:    slog.New(slog.DiscardHandler),
+		Model: func() *plan.Model { return m },
+		Status: func() Status {
+			return Status{Version: "1", Cluster: "k8s", State: "running", Agents: []Agent{}, Problems: []Problem{}, Leases: []Lease{}}
+		},
+		Log: slog.New(slog.DiscardHandler),
 	})
 }
 

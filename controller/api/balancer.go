@@ -127,6 +127,7 @@ func (t *tree) member(lb *plan.LoadBalancer, l *plan.Listener, m *plan.Member) f
 		properties["status"] = "ACTIVE"
 	}
 	f := fields{
+		"display_name":                   m.Name,
 		"parent_type":                    "loadbalancer-pool",
 		"parent_uuid":                    l.PoolUUID,
 		"parent_href":                    t.href("loadbalancer-pool", l.PoolUUID),

@@ -60,12 +60,8 @@ func (t *tree) vmi(v *plan.Interface) fields {
 	for _, a := range v.Addresses {
 		addresses = append(addresses, t.ref("instance-ip", instanceIPUUID(v, a), instanceIPName(v, a)))
 	}
-	for _, f := range t.everyFloatingIP {
-		for _, x := range f.Interfaces {
-			if x == v {
-				fips = append(fips, t.ref("floating-ip", f.UUID, fipName(f)))
-			}
-		}
+	for _, f := range t.attached(v) {
+		fips = append(fips, t.ref("floating-ip", f.UUID, fipName(f)))
 	}
 	f := fields{
 		"parent_type": "project",
@@ -84,6 +80,19 @@ func (t *tree) vmi(v *plan.Interface) fields {
 		f["status"] = "stale"
 	}
 	return f
+}
+
+// attached are the floating IPs of a VMI; the index over all is made once a request.
+func (t *tree) attached(v *plan.Interface) []*plan.FloatingIP {
+	if t.fips == nil {
+		t.fips = map[*plan.Interface][]*plan.FloatingIP{}
+		for _, f := range t.everyFloatingIP {
+			for _, x := range f.Interfaces {
+				t.fips[x] = append(t.fips[x], f)
+			}
+		}
+	}
+	return t.fips[v]
 }
 
 // instanceIPs: the addresses that agents have given to pods.

@@ -27,6 +27,7 @@ type object struct {
 type tree struct {
 	base  string // http://host:port, for references
 	model *plan.Model
+	fips  map[*plan.Interface][]*plan.FloatingIP // nil until somebody asks for them
 }
 
 // objects lists the objects of a kind; nil: no such kind.
@@ -91,7 +92,10 @@ func (t *tree) find(kind, uuid string) (fields, bool) {
 func (t *tree) whole(kind string, o object) fields {
 	f := o.body()
 	f["href"], f["fq_name"], f["uuid"] = t.href(kind, o.uuid), o.fq, o.uuid
-	f["name"], f["display_name"] = o.fq[len(o.fq)-1], o.fq[len(o.fq)-1]
+	f["name"] = o.fq[len(o.fq)-1]
+	if f["display_name"] == nil {
+		f["display_name"] = f["name"]
+	}
 	return f
 }
 

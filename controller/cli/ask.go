@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,51 +56,52 @@ func apiURL(c *cli.Context) (string, error) {
 	return "http://" + net.JoinHostPort(host, port), nil
 }
 
-// ask reads one path of the API into v and returns the answer's text.
-func ask(c *cli.Context, path string, v any) ([]byte, error) {
+// ask reads one path of the API into v.
+func ask(c *cli.Context, path string, v any) error {
+	if o := c.String("output"); !slices.Contains([]string{"table", "json", "yaml"}, o) {
+		return fmt.Errorf("output %q is unknown; table, json and yaml are known", o)
+	}
 	base, err := apiURL(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(c.Context, askTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask the controller: %w", err)
+		return fmt.Errorf("ask the controller: %w", err)
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("ask the controller (is it running? --api says where): %w", err)
+		return fmt.Errorf("ask the controller (is it running? --api says where): %w", err)
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return nil, fmt.Errorf("ask the controller: %w", err)
+		return fmt.Errorf("ask the controller: %w", err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the controller answers %s: %s", answer.Status, strings.TrimSpace(string(text)))
+		return fmt.Errorf("the controller answers %s: %s", answer.Status, strings.TrimSpace(string(text)))
 	}
 	if err := json.Unmarshal(text, v); err != nil {
-		return nil, fmt.Errorf("the controller's answer to %s: %w", path, err)
+		return fmt.Errorf("the controller's answer to %s: %w", path, err)
 	}
-	return text, nil
+	return nil
 }
 
 // show prints v in the format of the -o flag; table does the people's one.
 func show(c *cli.Context, out io.Writer, v any, table func(io.Writer)) error {
 	var b []byte
 	var err error
-	switch format := c.String("output"); format {
-	case "table":
-		table(out)
-		return nil
+	switch c.String("output") {
 	case "json":
 		b, err = json.MarshalIndent(v, "", "  ")
 		b = append(b, '\n')
 	case "yaml":
 		b, err = yaml.Marshal(v)
 	default:
-		return fmt.Errorf("output %q is unknown; table, json and yaml are known", format)
+		table(out)
+		return nil
 	}
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ type Program struct {
 
 // App makes the command line.
 func App(p Program) *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:                 "vrcontroller",
 		Usage:                "turns Kubernetes objects into virtual networks, load balancers and routes",
 		Version:              p.Version,
@@ -47,6 +47,10 @@ func App(p Program) *cli.App {
 			completionCommand(p),
 		},
 	}
+	for _, c := range app.Commands {
+		c.HideHelpCommand = true // --help is enough
+	}
+	return app
 }
 
 func configFlag() cli.Flag {

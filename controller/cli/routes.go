@@ -32,7 +32,7 @@ func routesCommand(p Program) *cli.Command {
 			var page struct {
 				Instances []routingInstance `json:"routing-instances"`
 			}
-			if _, err := ask(c, "/routing-instances", &page); err != nil {
+			if err := ask(c, "/routing-instances", &page); err != nil {
 				return err
 			}
 			chosen, err := choose(page.Instances, c.String("vrf"))

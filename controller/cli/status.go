@@ -22,7 +22,7 @@ func statusCommand(p Program) *cli.Command {
 				return err
 			}
 			var s api.Status
-			if _, err := ask(c, "/status", &s); err != nil {
+			if err := ask(c, "/status", &s); err != nil {
 				return err
 			}
 			return show(c, p.Out, s, func(w io.Writer) { printStatus(w, &s, time.Now()) })
@@ -48,7 +48,6 @@ func printStatus(out io.Writer, s *api.Status, now time.Time) {
 
 func printAgents(out io.Writer, agents []api.Agent, now time.Time) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	defer w.Flush()
 	fmt.Fprintln(w, "Node\tState\tTunnel\tVMIs\tRoutes\tPending\tSince\tAgent")
 	for _, a := range agents {
 		since := "-"
@@ -57,8 +56,11 @@ func printAgents(out io.Writer, agents []api.Agent, now time.Time) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", a.Node, a.State, cmp.Or(a.TunnelAddress, "-"), a.VMIs, a.Routes, a.Pending,
 			since, cmp.Or(a.AgentVersion, "-"))
+	}
+	w.Flush()
+	for _, a := range agents {
 		for _, r := range a.Refusals {
-			fmt.Fprintf(w, "  refused %s\n", r)
+			fmt.Fprintf(out, "%s refuses %s\n", a.Node, r)
 		}
 	}
 }

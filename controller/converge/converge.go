@@ -61,7 +61,7 @@ type View struct {
 	Nodes    []plan.Node
 	Leases   []plan.Lease
 	Ready    bool // the cluster was read as a whole
-	Settling bool // load balancers and routes are held back
+	Settling bool // peers, routes and load balancers are held back
 }
 
 // Loop is the controller's only decision maker.
@@ -73,6 +73,7 @@ type Loop struct {
 	returns  map[string]bool // nodes that held leases at the start and have not come back
 	deadline time.Time       // for them; zero until the cluster is known
 	settled  bool
+	unsaved  bool // leases could not be made durable
 	waiting  bool // something has to be looked at again soon
 	known    []plan.Problem
 
@@ -156,7 +157,7 @@ func (l *Loop) turn(now time.Time) {
 	l.memory = out.Memory
 	l.settle(now, cluster, reports, out.Unacknowledged)
 	l.Agents.Publish(out.Intents, l.closed()...)
-	l.waiting = !l.settled || len(l.memory.Awaited()) > 0
+	l.waiting = !l.settled || l.unsaved || len(l.memory.Awaited()) > 0
 	l.conclude(&View{Model: out.Model, Nodes: cluster.Nodes, Leases: l.Leases, Ready: true, Settling: !l.settled}, problems)
 }
 
@@ -164,10 +165,12 @@ func (l *Loop) turn(now time.Time) {
 // hears of it.
 func (l *Loop) lease(cluster *plan.Cluster, reports map[string]*plan.Report) []plan.Problem {
 	leases, problems := plan.Grow(l.Plan, cluster, l.Leases, reports)
+	l.unsaved = false
 	if slices.Equal(leases, l.Leases) {
 		return problems
 	}
 	if err := l.Store.Save(leases); err != nil {
+		l.unsaved = true
 		return append(problems, plan.Problem{Object: "State", Sentence: err.Error()})
 	}
 	l.Leases = leases
@@ -209,7 +212,7 @@ func (l *Loop) closed() []southbound.Type {
 	if l.settled {
 		return nil
 	}
-	return []southbound.Type{southbound.Type_TYPE_ROUTE, southbound.Type_TYPE_LOAD_BALANCER}
+	return []southbound.Type{southbound.Type_TYPE_NODE, southbound.Type_TYPE_ROUTE, southbound.Type_TYPE_LOAD_BALANCER}
 }
 
 // conclude shows the outcome and logs what is newly wrong, or no longer.

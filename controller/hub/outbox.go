@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
@@ -92,28 +93,26 @@ func (o *outbox) update(old, now *plan.Intents, c changes) {
 	}
 	for _, name := range sets {
 		if slices.Contains(o.sets, name) {
-			o.mark(c[name])
+			o.mark(slices.Values(c[name]), old.Sets[name], now.Sets[name])
 		} else {
-			o.markSet(now.Sets[name])
+			o.mark(maps.Keys(now.Sets[name]), nil, now.Sets[name])
 		}
 	}
 	for _, name := range o.sets {
 		if !slices.Contains(sets, name) {
-			o.markSet(old.Sets[name])
+			o.mark(maps.Keys(old.Sets[name]), old.Sets[name], nil)
 		}
 	}
 	o.sets = sets
 }
 
-func (o *outbox) mark(keys []plan.Key) {
-	for _, k := range keys {
-		o.dirty[k.Type][k.Name] = struct{}{}
-	}
-}
-
-func (o *outbox) markSet(s plan.Set) {
-	for k := range s {
-		o.dirty[k.Type][k.Name] = struct{}{}
+// mark notes keys of a set, but for what neither was nor is for this node.
+func (o *outbox) mark(keys iter.Seq[plan.Key], old, now plan.Set) {
+	ours := func(r *plan.Resource) bool { return r != nil && r.NotFor != o.node }
+	for k := range keys {
+		if ours(old[k]) || ours(now[k]) {
+			o.dirty[k.Type][k.Name] = struct{}{}
+		}
 	}
 }
 

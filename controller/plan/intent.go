@@ -44,19 +44,9 @@ func encode(t southbound.Type, name string, body message) *Resource {
 
 // nodeResources tells every node its peers and its blocks.
 func (b *builder) nodeResources() {
-	owner := map[string]string{} // tunnel address → node
-	for _, n := range b.idx.nodes {
-		a := b.tunnel(n.Name)
-		if !a.IsValid() {
-			continue
-		}
-		if first, taken := owner[a.String()]; taken {
-			b.problem("Node "+n.Name, "tunnel address "+a.String()+" is already that of node "+first)
-			continue
-		}
-		owner[a.String()] = n.Name
-		r := b.add(peersSet, southbound.Type_TYPE_NODE, n.Name, &southbound.Node{Name: n.Name, TunnelAddress: a.String()})
-		r.NotFor = n.Name
+	for node, a := range b.tunnels {
+		r := b.add(peersSet, southbound.Type_TYPE_NODE, node, &southbound.Node{Name: node, TunnelAddress: a.String()})
+		r.NotFor = node
 	}
 	for _, l := range b.in.Leases {
 		b.add(nodeSet(l.Node), southbound.Type_TYPE_BLOCK, l.Network+"/"+l.Prefix.String(),

@@ -44,17 +44,35 @@ func (b *builder) networksUsing(*Service) []*Network { return []*Network{b.defau
 // those of its pods.
 func (b *builder) networksOn(string) []*Network { return []*Network{b.defaultPodNetwork()} }
 
-// tunnel is where the tunnels of a node end: as its agent says, or, while it
-// has said nothing, as Kubernetes does.
-func (b *builder) tunnel(node string) netip.Addr {
-	if r := b.in.Reports[node]; r != nil && r.Tunnel.IsValid() {
-		return r.Tunnel
+// tunnelAddresses finds where the tunnels of each node end: as its agent says,
+// or, while it has said nothing, as Kubernetes does. Of two nodes with one
+// address, that one keeps it which has it in Kubernetes too, else the first by
+// name; nothing is sent to the other.
+func (b *builder) tunnelAddresses() {
+	b.tunnels = map[string]netip.Addr{}
+	owner := map[netip.Addr]string{}
+	claim := func(sure bool) {
+		for _, n := range b.idx.nodes {
+			a := n.Address
+			if r := b.in.Reports[n.Name]; r != nil && r.Tunnel.IsValid() {
+				a = r.Tunnel
+			}
+			if !a.IsValid() || sure != (a == n.Address) {
+				continue
+			}
+			if first, taken := owner[a]; taken {
+				b.problem("Node "+n.Name, "tunnel address "+a.String()+" is already that of node "+first)
+				continue
+			}
+			owner[a], b.tunnels[n.Name] = n.Name, a
+		}
 	}
-	if n := b.idx.nodeOf[node]; n != nil {
-		return n.Address
-	}
-	return netip.Addr{}
+	claim(true)
+	claim(false)
 }
+
+// tunnel is where the tunnels of a node end; the zero Addr: nowhere.
+func (b *builder) tunnel(node string) netip.Addr { return b.tunnels[node] }
 
 func texts[T interface{ String() string }](in []T) []string {
 	out := make([]string, len(in))

@@ -57,6 +57,7 @@ func Build(in Input) *Output {
 	if b.in.Memory == nil {
 		b.in.Memory = &Memory{}
 	}
+	b.tunnelAddresses()
 	b.networks()
 	b.interfaces()
 	b.loadBalancers()
@@ -83,6 +84,7 @@ type builder struct {
 	model          *Model
 	memory         *Memory
 	sets           map[string]Set
+	tunnels        map[string]netip.Addr // by node
 	pods           map[podKey]*Interface
 	vmis           map[string]*Interface
 	vips           map[netip.Addr]*LoadBalancer

@@ -83,7 +83,13 @@ func (b *builder) listeners(lb *LoadBalancer) {
 		for _, vip := range lb.VIPs {
 			b.members(lb, l, p, vip)
 		}
+		slices.SortFunc(l.Members, func(x, y *Member) int {
+			return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.UUID, y.UUID))
+		})
 		lb.Listeners = append(lb.Listeners, l)
+	}
+	for _, vip := range lb.VIPs {
+		vip.finish()
 	}
 }
 
@@ -105,9 +111,6 @@ func (b *builder) members(lb *LoadBalancer, l *Listener, port ServicePort, vip *
 		}
 		m.UUID = Derive("loadbalancer-member", l.UUID, c.id(), familyOf(v6))
 	}
-	slices.SortFunc(l.Members, func(x, y *Member) int {
-		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.UUID, y.UUID))
-	})
 }
 
 // member finds the VMI behind an endpoint by its pod, never by its address.
@@ -142,16 +145,18 @@ func (b *builder) external(lb *LoadBalancer, c *candidate) *Member {
 }
 
 func (f *FloatingIP) attach(v *Interface, m PortMapping) {
-	if !slices.Contains(f.Interfaces, v) {
-		f.Interfaces = append(f.Interfaces, v)
-		slices.SortFunc(f.Interfaces, func(a, b *Interface) int { return strings.Compare(a.Name, b.Name) })
-	}
-	if !slices.Contains(f.Maps, m) {
-		f.Maps = append(f.Maps, m)
-		slices.SortFunc(f.Maps, func(a, b PortMapping) int {
-			return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Target, b.Target))
-		})
-	}
+	f.Interfaces = append(f.Interfaces, v)
+	f.Maps = append(f.Maps, m)
+}
+
+// finish sorts what the listeners attached and says each once.
+func (f *FloatingIP) finish() {
+	slices.SortFunc(f.Interfaces, func(a, b *Interface) int { return strings.Compare(a.Name, b.Name) })
+	f.Interfaces = slices.Compact(f.Interfaces)
+	slices.SortFunc(f.Maps, func(a, b PortMapping) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Target, b.Target))
+	})
+	f.Maps = slices.Compact(f.Maps)
 }
 
 func addressOf(v *Interface, v6 bool) netip.Addr {

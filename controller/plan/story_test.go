@@ -108,9 +108,12 @@ func meta(kind, name string, created int64) Meta {
 // do is one command of a story; a flat switch.
 func (w *world) do(f []string) error {
 	switch f[0] {
-	case "node": // NAME ADDRESS
+	case "node": // NAME ADDRESS [kubernetes]
 		n := Node{Meta: meta("Node", f[1], 0)}
 		n.Namespace = ""
+		if len(f) > 3 {
+			n.Address = netip.MustParseAddr(f[2])
+		}
 		w.cluster.Nodes = append(w.cluster.Nodes, n)
 		w.reports[f[1]] = (&Report{Node: f[1], Tunnel: netip.MustParseAddr(f[2]), Synced: true}).Clone()
 	case "pod": // NODE NAME [host|done]
@@ -376,4 +379,3 @@ func decoded[T proto.Message](r *Resource, m T) T {
 	}
 	return m
 }
-
