@@ -53,18 +53,21 @@ deps: ## install the Debian packages that tests need, if they are missing (root)
 	integration/deps.sh test
 
 .PHONY: test
-test: deps ## everything: packages, build, unit tests, integration tests with one and two workers (root)
-	$(MAKE) build all
+test: deps ## everything: packages, build, unit and fuzz tests, integration tests with one and two workers (root)
+	$(MAKE) build all fuzz-smoke FUZZTIME=2s
 	$(MAKE) integration WORKERS=1
-	$(MAKE) integration WORKERS=2 TESTFLAGS="-run '$(TWO_WORKERS)'"
+	$(MAKE) integration WORKERS=2 MTU=9000 CYCLES=50 OUTAGE=5
 
-# The part of the integration tests that says something new with two workers.
-TWO_WORKERS := ^(TestPaths|TestService|TestHost|TestKill|TestWorkers)
+# WORKERS of each fast path, MTU of the underlay, CYCLES of ADD and DEL, OUTAGE
+# of the controller in seconds.
+WORKERS ?= 1
+MTU     ?= 1500
+CYCLES  ?= 1000
+OUTAGE  ?= 60
 
 .PHONY: integration
 integration: build ## integration tests (root): WORKERS=1 TESTFLAGS="-run TestService"
-	WORKERS=$(WORKERS) $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./integration
-WORKERS ?= 1
+	WORKERS=$(WORKERS) MTU=$(MTU) CYCLES=$(CYCLES) OUTAGE=$(OUTAGE) $(GO) test -count=1 -timeout 15m $(TESTFLAGS) ./integration
 
 $(DEMO): FORCE | build
 	@$(BUILD) -o $@ ./integration/demo

@@ -75,7 +75,7 @@ func uninstallCommand() *urfave.Command {
 }
 
 func configFlag() urfave.Flag {
-	return &urfave.StringFlag{Name: "config", Value: conf.AgentFile, Usage: "`FILE` of settings"}
+	return &urfave.StringFlag{Name: "config", Value: conf.AgentFile, EnvVars: []string{"VRAGENT_CONFIG"}, Usage: "`FILE` of settings"}
 }
 
 func fastpathCommand() *urfave.Command {

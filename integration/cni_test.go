@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	cni "github.com/containernetworking/cni/pkg/types"
 
 	"github.com/vragent/vragent/agent/rpc"
+	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/integration/testbed"
 )
 
@@ -68,13 +71,12 @@ func waitExpected(t *testing.T, n *testbed.Node, pods []string, want bool) {
 // at once, and wants the node to be as before, down to file descriptors.
 func TestChurn(t *testing.T) {
 	l := cluster(t)
-	ctx := context.Background()
 	names := make([]string, 50)
 	for i := range names {
 		names[i] = fmt.Sprintf("churn%d", i)
 	}
 	declarePods(t, l, names...)
-	cycle(t, l, names[0]) // the first one may create what stays
+	attachAll(t, l, names) // so many at once make the controller lease another block, which stays
 	before := snapshot(t, l.Nodes["node1"])
 
 	var adds []time.Duration
@@ -87,16 +89,25 @@ func TestChurn(t *testing.T) {
 		t.Errorf("ADD p50 is %v, want 50 ms", p50)
 	}
 
-	failed := make(chan error, len(names))
-	for _, name := range names {
-		go func() { failed <- attachDetach(ctx, l, name) }()
-	}
-	for range names {
-		if err := <-failed; err != nil {
-			t.Error(err)
-		}
-	}
+	attachAll(t, l, names)
 	sameSnapshot(t, before, l.Nodes["node1"])
+}
+
+// attachAll attaches pods at the same time, and detaches them when all are
+// there.
+func attachAll(t *testing.T, l *testbed.Lab, names []string) {
+	t.Helper()
+	var there, done sync.WaitGroup
+	there.Add(len(names))
+	for _, name := range names {
+		done.Go(func() {
+			err := attachDetach(l, name, &there)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
 }
 
 // cycle attaches and detaches a pod and says how long ADD took.
@@ -119,13 +130,17 @@ func cycle(t *testing.T, l *testbed.Lab, name string) time.Duration {
 	return took
 }
 
-func attachDetach(ctx context.Context, l *testbed.Lab, name string) error {
+// attachDetach says when its ADD is over, and waits for all others'.
+func attachDetach(l *testbed.Lab, name string, there *sync.WaitGroup) error {
+	ctx := context.Background()
 	p, err := l.NewPod(ctx, "node1", name)
-	if err != nil {
-		return err
+	if err == nil {
+		defer l.Discard(p)
+		err = l.Add(ctx, p)
 	}
-	defer l.Discard(p)
-	if err := l.Add(ctx, p); err != nil {
+	there.Done()
+	there.Wait()
+	if err != nil {
 		return fmt.Errorf("ADD %s: %w", name, err)
 	}
 	return l.Del(ctx, p)
@@ -194,6 +209,7 @@ func TestDelWithoutAgent(t *testing.T) {
 		t.Errorf("DEL without the agent: %v", err)
 	}
 	restartAgent(t, l, n)
+	delete(before, "fds agent") // another process, that has adopted its fast path
 	sameSnapshot(t, before, n)
 }
 
@@ -274,5 +290,38 @@ func TestGC(t *testing.T) {
 	sameSnapshot(t, before, n)
 	if seen := sample(t, l.Pod("client").Place, webVIP+":8888", 40); len(seen) != len(everyServer) {
 		t.Errorf("after GC 40 connections are answered by %v", seen)
+	}
+}
+
+// TestDelForgetsFlows wants no entry of a pod's address to outlive it.
+func TestDelForgetsFlows(t *testing.T) {
+	l := cluster(t)
+	ctx := context.Background()
+	declarePods(t, l, "mortal")
+	p, err := l.NewPod(ctx, "node1", "mortal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Discard(p)
+	if err := l.Add(ctx, p); err != nil {
+		t.Fatal(err)
+	}
+	sample(t, p.Place, webVIP+":8888", 20)
+	query := control.FlowQuery{A: netip.AddrPortFrom(p.Four, 0)}
+	if flows, err := l.Nodes["node1"].Flows(query); err != nil || len(flows) < 40 {
+		t.Fatalf("20 connections left %d entries, %v", len(flows), err)
+	}
+	if err := l.Del(ctx, p); err != nil {
+		t.Fatal(err)
+	}
+	err = testbed.Until(ctx, patience, func() error {
+		flows, err := l.Nodes["node1"].Flows(query)
+		if err == nil && len(flows) > 0 {
+			err = fmt.Errorf("%d entries of %v are still there", len(flows), p.Four)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

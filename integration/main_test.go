@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vragent/vragent/integration/testbed"
 )
@@ -77,7 +79,21 @@ func build(ctx context.Context, l *testbed.Lab) error {
 			return fmt.Errorf("serve in %s: %w", p.Name, err)
 		}
 	}
-	return nil
+	return settle(ctx, l)
+}
+
+// settle waits until no address of a node is tentative any more (RFC 4862):
+// snapshots taken before would differ from those after.
+func settle(ctx context.Context, l *testbed.Lab) error {
+	return testbed.Until(ctx, 10*time.Second, func() error {
+		for _, n := range l.Nodes {
+			out, err := n.Run(ctx, "ip", "-6", "addr", "show", "tentative")
+			if err != nil || out != "" {
+				return errors.Join(err, fmt.Errorf("tentative on %s: %s", n.Name, out))
+			}
+		}
+		return nil
+	})
 }
 
 // removeDead removes labs whose test process is gone.

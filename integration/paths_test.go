@@ -199,12 +199,22 @@ func TestFragNeeded(t *testing.T) {
 		checkFragNeeded(t, client.Place, testbed.OutsideAddress, 1372, 1300)
 	})
 	t.Run("overlay", func(t *testing.T) {
-		if _, err := client.Run(ctx, "ip", "link", "set", "eth0", "mtu", strconv.Itoa(l.MTU)); err != nil {
-			t.Fatal(err)
-		}
-		defer client.Run(ctx, "ip", "link", "set", "eth0", "mtu", strconv.Itoa(l.MTU-32))
+		setPodMTU(t, client, l.MTU)
+		defer setPodMTU(t, client, l.MTU-32)
 		checkFragNeeded(t, client.Place, l.Pod("web4").Four.String(), l.MTU-28, l.MTU-32)
 	})
+}
+
+// setPodMTU changes both ends: the kernel does not take from a veth what its
+// peer could not send.
+func setPodMTU(t *testing.T, p *testbed.Pod, mtu int) {
+	t.Helper()
+	tap := vifOf(t, p).Name
+	for place, device := range map[*testbed.Place]string{p.Node.Place: tap, p.Place: "eth0"} {
+		if _, err := place.Run(context.Background(), "ip", "link", "set", device, "mtu", strconv.Itoa(mtu)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // checkFragNeeded pings with DF set and wants to be told the MTU.

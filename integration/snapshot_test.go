@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,13 +51,17 @@ func snapshot(t *testing.T, n *testbed.Node) picture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s["blocks"] = fmt.Sprintf("%+v", blocks.Blocks)
+	for _, b := range blocks.Blocks {
+		s["blocks"] += fmt.Sprintf("%+v\n", b)
+	}
 	vmis, err := n.AskAgent(rpc.Request{VMIs: &rpc.Empty{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	slices.SortFunc(vmis.VMIs, func(a, b rpc.VMI) int { return strings.Compare(a.UUID, b.UUID) })
-	s["vmis"] = fmt.Sprintf("%+v", vmis.VMIs)
+	for _, v := range vmis.VMIs {
+		s["vmis"] += fmt.Sprintf("%+v\n", v)
+	}
 	return s
 }
 
@@ -66,16 +71,34 @@ func sameSnapshot(t *testing.T, before picture, n *testbed.Node) {
 	t.Helper()
 	err := testbed.Until(context.Background(), 20*time.Second, func() error {
 		now := snapshot(t, n)
+		var changed []error
 		for name, was := range before {
 			if now[name] != was {
-				return fmt.Errorf("%s were\n%s\nand are\n%s", name, was, now[name])
+				changed = append(changed, fmt.Errorf("%s have changed:\n%s", name, difference(was, now[name])))
 			}
 		}
-		return nil
+		return errors.Join(changed...)
 	})
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// difference lists the lines that only one of two texts has.
+func difference(was, is string) string {
+	old, now := slices.Collect(strings.Lines(was)), slices.Collect(strings.Lines(is))
+	var out strings.Builder
+	for _, line := range old {
+		if !slices.Contains(now, line) {
+			out.WriteString("- " + strings.TrimRight(line, "\n") + "\n")
+		}
+	}
+	for _, line := range now {
+		if !slices.Contains(old, line) {
+			out.WriteString("+ " + strings.TrimRight(line, "\n") + "\n")
+		}
+	}
+	return out.String()
 }
 
 func withoutComments(s string) string {
@@ -106,7 +129,12 @@ func descriptors(t *testing.T, pid int) string {
 		kind, _, _ := strings.Cut(target, ":[")
 		count[kind]++
 	}
-	return fmt.Sprint(count)
+	var lines []string
+	for kind, n := range count {
+		lines = append(lines, fmt.Sprintf("%s %d\n", kind, n))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
 }
 
 // tablesText is the fast path's state without its order.

@@ -69,7 +69,13 @@ func TestKillAgent(t *testing.T) {
 	if err := l.Add(ctx, l.Pod("client")); !isCode(err, 11) {
 		t.Errorf("ADD without the agent: %v, want code 11 (try again)", err)
 	}
+	if err := l.Status(ctx, n); !isCode(err, 50) {
+		t.Errorf("STATUS without the agent: %v, want code 50", err)
+	}
 	restartAgent(t, l, n)
+	if err := l.Status(ctx, n); err != nil {
+		t.Errorf("STATUS with the agent back: %v", err)
+	}
 	allMove(t, all, patience)
 	before.same(t, remember(t, n))
 	removeMember(t, l, "51-service-single.yaml", "web2") // takes effect right after
@@ -95,8 +101,8 @@ func TestKillFastPath(t *testing.T) {
 	}
 }
 
-// TestKillController kills the controller: nothing changes, also not when it
-// comes back.
+// TestKillController kills the controller for a minute (OUTAGE, in seconds):
+// nothing changes, also not when it comes back.
 func TestKillController(t *testing.T) {
 	l := cluster(t)
 	all := startTransfers(t, l)
@@ -109,6 +115,9 @@ func TestKillController(t *testing.T) {
 		t.Errorf("40 connections without a controller were answered by %v", seen)
 	}
 	before.same(t, remember(t, l.Nodes["node1"]))
+	for end := time.Now().Add(time.Duration(fromEnv("OUTAGE", 60)) * time.Second); time.Now().Before(end); {
+		allMove(t, all, patience)
+	}
 	if err := l.Controller.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +126,8 @@ func TestKillController(t *testing.T) {
 	}
 	allMove(t, all, patience)
 	before.same(t, remember(t, l.Nodes["node1"]))
+	removeMember(t, l, "51-service-single.yaml", "web3") // it is heard again
+	waitMembers(t, l, singleVIP, 4)
 	allFinish(t, all)
 }
 

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vragent/vragent/agent/compile"
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
@@ -27,6 +25,8 @@ type FastPathConfig struct {
 	RunDir    string
 	PuntOuter string
 	PuntInner string
+	// Prepare makes the punt link fit for a fast path that is to be started.
+	Prepare func() error
 	// Command starts the fast path when none answers; empty: only adopt one.
 	Command []string
 	LogFile string // its output
@@ -62,7 +62,7 @@ type Health struct {
 	Err     string // why it is not in sync
 }
 
-// NewFastPath prepares a session; Run keeps it.
+// NewFastPath prepares a connection; Run keeps it.
 func NewFastPath(cfg FastPathConfig) *FastPath {
 	return &FastPath{cfg: cfg, kick: make(chan struct{}, 1), changed: make(chan struct{}),
 		health: Health{Since: time.Now(), Err: "not connected yet"}}
@@ -129,49 +129,56 @@ func (f *FastPath) setHealth(change func(h *Health)) {
 	f.changed = make(chan struct{})
 }
 
-// Run keeps a session until ctx is done and calls acked whenever more is in the
+// Run keeps a connection until ctx is done and calls acked whenever more is in the
 // fast path. It leaves the fast path running.
 func (f *FastPath) Run(ctx context.Context, acked func()) error {
 	defer f.release()
 	retry := backoff{least: 100 * time.Millisecond, most: 5 * time.Second}
 	f.starts = backoff{least: 200 * time.Millisecond, most: 5 * time.Second}
 	for ctx.Err() == nil {
-		err := f.session(ctx, acked, retry.reset)
+		err := f.serve(ctx, acked, retry.reset)
 		if ctx.Err() != nil {
 			break
 		}
 		f.setHealth(func(h *Health) { h.InSync, h.Err = false, err.Error() })
-		f.cfg.Log.Warn("fast path session ended", "error", err)
+		f.cfg.Log.Warn("fast path lost", "error", err)
 		retry.wait(ctx)
 	}
 	return nil
 }
 
 func (f *FastPath) release() {
-	for _, fd := range f.memory {
-		unix.Close(fd)
-	}
+	closeAll(f.memory)
+	f.memory = nil
 }
 
-// callTimeout bounds one exchange; attaching a batch of interfaces is the longest.
-const callTimeout = 15 * time.Second
+// callTimeout bounds one exchange; attaching a batch of interfaces is the
+// longest. askTimeout bounds a read somebody waits for.
+const (
+	callTimeout = 15 * time.Second
+	askTimeout  = 5 * time.Second
+)
 
-// probeEvery is how often an idle fast path is asked for a sign of life.
-const probeEvery = 2 * time.Second
+// probeEvery is how often an idle fast path is asked for a sign of life, and
+// probeTimeout how long it may take to give one.
+const (
+	probeEvery   = 2 * time.Second
+	probeTimeout = 5 * time.Second
+)
 
-// session connects, replays everything, then sends differences.
-func (f *FastPath) session(ctx context.Context, acked func(), connected func()) error {
+// serve connects, replays everything, then sends differences.
+func (f *FastPath) serve(ctx context.Context, acked func(), connected func()) error {
 	c, err := f.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
-	if err := f.hello(c); err != nil {
+	x := newExchange(c)
+	defer x.close()
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	if err := f.hello(x); err != nil {
 		return err
 	}
-	sent, err := f.replay(ctx, c)
+	sent, err := f.replay(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -183,15 +190,17 @@ func (f *FastPath) session(ctx context.Context, acked func(), connected func()) 
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case a := <-x.answers:
+			return a.died()
 		case <-probe.C:
-			if _, err := call(c, &control.Request{Status: &control.Empty{}}); err != nil {
-				return err
+			if _, _, err := x.ask(&control.Request{Status: &control.Empty{}}, probeTimeout); err != nil {
+				return fmt.Errorf("it gives no sign of life: %w", err)
 			}
 		case <-f.kick:
 			want, version := f.latest()
 			d := compile.Diff(sent, want)
 			if !compile.IsEmpty(&d) {
-				if _, err := call(c, &control.Request{Delta: &d}); err != nil {
+				if _, _, err := x.ask(&control.Request{Delta: &d}, callTimeout); err != nil {
 					return err
 				}
 			}
@@ -217,21 +226,15 @@ func (f *FastPath) ack(version uint64) {
 
 // hello introduces us. Flow memory goes to the fast path that has none and comes
 // from the one that has.
-func (f *FastPath) hello(c *wire.Conn) error {
+func (f *FastPath) hello(x *exchange) error {
 	h := &control.Hello{Version: control.Version, Node: f.cfg.Node, PuntOuter: f.cfg.PuntOuter, PuntInner: f.cfg.PuntInner, FlowMemory: len(f.memory)}
-	if err := c.SetDeadline(time.Now().Add(callTimeout)); err != nil {
-		return err
-	}
-	if err := c.Send(&control.Request{Hello: h}, f.memory...); err != nil {
-		return err
-	}
-	var r control.Reply
-	fds, err := c.Receive(&r)
+	r, fds, err := x.ask(&control.Request{Hello: h}, callTimeout, f.memory...)
 	if err != nil {
-		return err
+		return fmt.Errorf("hello: %w", err)
 	}
-	if r.Error != "" || r.Hello == nil {
-		return fmt.Errorf("the fast path refuses: %s", r.Error)
+	if r.Hello == nil {
+		closeAll(fds)
+		return errors.New("hello: the answer is empty")
 	}
 	if len(fds) > 0 {
 		f.release()
@@ -248,39 +251,46 @@ func (f *FastPath) hello(c *wire.Conn) error {
 const replayBatch = 1000
 
 // replay says everything under a new epoch; what is not said is swept.
-func (f *FastPath) replay(ctx context.Context, c *wire.Conn) (*table.State, error) {
+func (f *FastPath) replay(ctx context.Context, x *exchange) (*table.State, error) {
 	for {
 		if want, version := f.latest(); want != nil {
-			return want, f.replayState(c, want, version)
+			return want, f.replayState(x, want, version)
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case a := <-x.answers:
+			return nil, a.died()
 		case <-f.kick:
 		}
 	}
 }
 
-func (f *FastPath) replayState(c *wire.Conn, want *table.State, version uint64) error {
+func (f *FastPath) replayState(x *exchange, want *table.State, version uint64) error {
 	epoch := uint64(time.Now().UnixNano())
-	if _, err := call(c, &control.Request{Begin: &control.Begin{Epoch: epoch}}); err != nil {
-		return err
+	if _, _, err := x.ask(&control.Request{Begin: &control.Begin{Epoch: epoch}}, callTimeout); err != nil {
+		return fmt.Errorf("replay: %w", err)
 	}
 	for _, d := range compile.Replay(want, replayBatch) {
-		if _, err := call(c, &control.Request{Delta: &d}); err != nil {
-			return err
+		if _, _, err := x.ask(&control.Request{Delta: &d}, callTimeout); err != nil {
+			return fmt.Errorf("replay: %w", err)
 		}
 	}
-	if _, err := call(c, &control.Request{InSync: &control.InSync{Epoch: epoch}}); err != nil {
-		return err
+	if _, _, err := x.ask(&control.Request{InSync: &control.InSync{Epoch: epoch}}, callTimeout); err != nil {
+		return fmt.Errorf("replay: %w", err)
 	}
 	f.ack(version)
 	return nil
 }
 
-// call makes one exchange.
-func call(c *wire.Conn, q *control.Request) (*control.Reply, error) {
-	if err := c.SetDeadline(time.Now().Add(callTimeout)); err != nil {
+// Ask makes one read of the fast path on a connection of its own.
+func (f *FastPath) Ask(q *control.Request) (*control.Reply, error) {
+	c, err := wire.Dial(filepath.Join(f.cfg.RunDir, control.SocketName))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(askTimeout)); err != nil {
 		return nil, err
 	}
 	var r control.Reply
@@ -291,14 +301,4 @@ func call(c *wire.Conn, q *control.Request) (*control.Reply, error) {
 		return nil, errors.New(r.Error)
 	}
 	return &r, nil
-}
-
-// Ask makes one read of the fast path on a connection of its own.
-func (f *FastPath) Ask(q *control.Request) (*control.Reply, error) {
-	c, err := wire.Dial(filepath.Join(f.cfg.RunDir, control.SocketName))
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return call(c, q)
 }

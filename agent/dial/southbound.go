@@ -31,9 +31,9 @@ type SouthboundConfig struct {
 	Log       *slog.Logger
 }
 
-// Update is one response of a controller. It is acknowledged with its Session.
+// Update is one response of a controller. It is acknowledged on the stream it came by.
 type Update struct {
-	Session uint64
+	Attempt uint64 // numbers the streams
 	*pb.ToAgent
 }
 
@@ -47,8 +47,8 @@ type Southbound struct {
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	session uint64
-	acks    []*pb.Ack // of this session, to be sent
+	attempt uint64
+	acks    []*pb.Ack // of this stream, to be sent
 	publish *Local    // the whole local state, to be told
 	link    Link
 }
@@ -80,7 +80,7 @@ func (s *Southbound) Link() Link {
 // Ack says that everything of an update is in the fast path, or why not.
 func (s *Southbound) Ack(u Update, nacks []*pb.Nack) {
 	s.mu.Lock()
-	if u.Session == s.session {
+	if u.Attempt == s.attempt {
 		s.acks = append(s.acks, &pb.Ack{Nonce: u.Nonce, Nacks: nacks})
 	}
 	s.mu.Unlock()
@@ -157,8 +157,8 @@ func (s *Southbound) connect(ctx context.Context, address string) error {
 		Node: s.cfg.Node, AgentVersion: s.cfg.Version, TunnelAddress: s.cfg.Address, Have: s.have()}}}); err != nil {
 		return streamError(stream, err)
 	}
-	session := s.begin()
-	r := &receiver{s: s, session: session, address: address, stream: stream, done: make(chan error, 1)}
+	attempt := s.begin()
+	r := &receiver{s: s, attempt: attempt, address: address, stream: stream, done: make(chan error, 1)}
 	r.Run(ctx)
 	err = s.talk(ctx, stream, r.done)
 	cancel()
@@ -166,13 +166,13 @@ func (s *Southbound) connect(ctx context.Context, address string) error {
 	return err
 }
 
-// begin opens a session: acknowledgements of older ones are void.
+// begin begins a stream: acknowledgements of older ones are void.
 func (s *Southbound) begin() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.session++
+	s.attempt++
 	s.acks = nil
-	return s.session
+	return s.attempt
 }
 
 // talk sends acknowledgements and news until the stream breaks.
@@ -221,7 +221,7 @@ func streamError(stream pb.Southbound_StreamClient, err error) error {
 // receiver reads one stream.
 type receiver struct {
 	s       *Southbound
-	session uint64
+	attempt uint64
 	address string
 	stream  pb.Southbound_StreamClient
 	done    chan error
@@ -245,7 +245,7 @@ func (r *receiver) read(ctx context.Context) error {
 		}
 		r.s.up(r.address)
 		select {
-		case r.s.updates <- Update{Session: r.session, ToAgent: m}:
+		case r.s.updates <- Update{Attempt: r.attempt, ToAgent: m}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -29,6 +29,11 @@ func (f *FastPath) connect(ctx context.Context) (*wire.Conn, error) {
 	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	if f.cfg.Prepare != nil {
+		if err := f.cfg.Prepare(); err != nil {
+			return nil, err
+		}
+	}
 	if len(f.cfg.Command) == 0 {
 		return nil, fmt.Errorf("no fast path runs in %s, and this agent is not to start one (fastpath.start): %w", f.cfg.RunDir, err)
 	}
@@ -55,7 +60,7 @@ func (f *FastPath) connect(ctx context.Context) (*wire.Conn, error) {
 	}
 }
 
-// start runs the fast path in a session of its own: it outlives this agent.
+// start runs the fast path apart from this one (setsid): it outlives this agent.
 func (f *FastPath) start() (exited <-chan error, err error) {
 	out, err := os.OpenFile(f.cfg.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -189,9 +188,4 @@ func silence(name string) error {
 		return err
 	}
 	return netlink.LinkSetARPOff(l)
-}
-
-// equalSet compares without regard to order.
-func equalSet[T comparable](a, b []T) bool {
-	return len(a) == len(b) && !slices.ContainsFunc(a, func(x T) bool { return !slices.Contains(b, x) })
 }

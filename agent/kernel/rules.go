@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
 )
@@ -128,7 +129,7 @@ func ensureChain(t *iptables.IPTables, table, parent, chain string, rules [][]st
 	return nil
 }
 
-// holds reports whether the chain has these rules and no others.
+// holds reports whether the chain has these rules, in this order, and no others.
 func holds(t *iptables.IPTables, table, chain string, rules [][]string) (bool, error) {
 	have, err := t.List(table, chain)
 	if err != nil {
@@ -137,7 +138,10 @@ func holds(t *iptables.IPTables, table, chain string, rules [][]string) (bool, e
 	if len(have)-1 != len(rules) { // the first line declares the chain
 		return false, nil
 	}
-	for _, r := range rules {
+	for i, r := range rules {
+		if have[i+1] == "-A "+chain+" "+strings.Join(r, " ") {
+			continue // as we wrote it
+		}
 		if ok, err := t.Exists(table, chain, r...); err != nil || !ok {
 			return false, err
 		}

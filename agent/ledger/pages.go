@@ -163,23 +163,25 @@ func (p *pages) elements(b, low, high []byte, depth int) error {
 			return fmt.Errorf("element %d: out of order", i)
 		}
 		previous = e.key
-		if err := p.follow(b, e, i, flags, high, depth); err != nil {
+		end := high
+		if i+1 < int(binary.NativeEndian.Uint16(b[10:])) && flags == flagBranch {
+			next, err := element(b, i+1, flags)
+			if err != nil {
+				return err
+			}
+			end = next.key
+		}
+		if err := p.follow(e, flags, end, depth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// follow goes down from an element: to a branch's child, or into a bucket.
-func (p *pages) follow(b []byte, e entry, i int, flags uint16, high []byte, depth int) error {
+// follow goes down from an element: to a branch's child, whose keys are below
+// high, or into a bucket.
+func (p *pages) follow(e entry, flags uint16, high []byte, depth int) error {
 	if flags == flagBranch {
-		if i+1 < int(binary.NativeEndian.Uint16(b[10:])) {
-			next, err := element(b, i+1, flags)
-			if err != nil {
-				return err
-			}
-			high = next.key
-		}
 		return p.tree(e.child, e.key, high, depth+1)
 	}
 	if !e.bucket {

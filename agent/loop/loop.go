@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -44,6 +45,7 @@ type Loop struct {
 	started  time.Time
 	ledger   *ledger.Ledger
 	server   *serve.Server
+	claim    io.Closer // of the node
 	fastpath *dial.FastPath
 	upstream *dial.Southbound
 	underlay *kernel.Underlay
@@ -56,40 +58,58 @@ type Loop struct {
 
 // New prepares an agent: it opens the ledger, makes the links the fast path
 // needs and finds the pods that are there. Nothing of it interrupts packets.
-func New(cfg Config) (l *Loop, err error) {
+func New(cfg Config) (*Loop, error) {
 	book, contents, err := ledger.Open(cfg.StateDir, cfg.Node)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = book.Close()
-		}
-	}()
+	l := &Loop{cfg: cfg, log: cfg.Log, started: time.Now(), ledger: book, events: newEvents()}
+	if err := l.prepare(contents); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Loop) prepare(contents *record.Contents) (err error) {
+	cfg := l.cfg
+	// Before anything is touched that another agent may be using.
+	if l.claim, err = serve.Claim(); err != nil {
+		return err
+	}
+	if l.server, err = serve.Listen(cfg.RunDir, cfg.Log); err != nil {
+		return err
+	}
 	fabric, err := kernel.FindFabric(cfg.Fabric.Interface, cfg.Fabric.Address)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mtu := cfg.MTU
 	if mtu == 0 {
 		mtu = fabric.MTU - packet.TunnelLen
 	}
-	l = &Loop{cfg: cfg, log: cfg.Log, started: time.Now(), ledger: book, events: newEvents()}
 	l.host = newHostKeeper(cfg, mtu, l.events.hostMoved)
 	l.underlay = kernel.NewUnderlay(cfg.Fabric.Interface, cfg.Log)
 	l.fastpath = dial.NewFastPath(dial.FastPathConfig{
 		Node: cfg.Node, RunDir: cfg.RunDir, PuntOuter: steer.PuntOuter, PuntInner: steer.PuntInner,
-		Command: cfg.Command, LogFile: fastpathLog(cfg.Agent), Log: cfg.Log,
+		Prepare: l.preparePunt, Command: cfg.Command, LogFile: fastpathLog(cfg.Agent), Log: cfg.Log,
 	})
 	l.upstream = dial.NewSouthbound(dial.SouthboundConfig{
 		Node: cfg.Node, Version: cfg.Version, Address: fabric.Address.String(), Addresses: cfg.Controller.Addresses,
 		CA: cfg.Controller.CA, Cert: cfg.Controller.Cert, Key: cfg.Controller.Key, Log: cfg.Log,
 	}, l.have)
-	if err := l.restore(contents, fabric, mtu); err != nil {
-		return nil, err
+	return l.restore(contents, fabric, mtu)
+}
+
+// close gives back what New took.
+func (l *Loop) close() {
+	if l.server != nil {
+		_ = l.server.Close()
 	}
-	l.server, err = serve.Listen(cfg.RunDir, cfg.Log)
-	return l, err
+	if l.claim != nil {
+		_ = l.claim.Close()
+	}
+	_ = l.ledger.Close()
 }
 
 func fastpathLog(a *conf.Agent) string {
@@ -147,6 +167,13 @@ func (l *Loop) adoptFastPath() error {
 			l.turn.progress.memory = compile.Recall(r.Tables)
 		}
 	}
+	return l.ensurePunt(workers)
+}
+
+// preparePunt makes the punt link as the next fast path wants it: none runs now.
+func (l *Loop) preparePunt() error { return l.ensurePunt(l.cfg.Fastpath.Workers) }
+
+func (l *Loop) ensurePunt(workers int) error {
 	recreated, err := kernel.EnsurePunt(workers)
 	if recreated {
 		l.log.Warn("punt link made anew: it had another number of queues", "workers", workers)
@@ -156,8 +183,7 @@ func (l *Loop) adoptFastPath() error {
 
 // Run works until ctx is done. It leaves the fast path running.
 func (l *Loop) Run(ctx context.Context) error {
-	defer l.ledger.Close()
-	defer close(l.events.done)
+	defer l.close()
 	g, ctx := errgroup.WithContext(ctx)
 	links, spool := kernel.NewLinks(l.log), serve.NewSpool(l.cfg.RunDir, l.log)
 	for _, part := range []func() error{

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"time"
@@ -30,12 +31,15 @@ type turn struct {
 
 // syncState says what a controller has said completely in the present stream.
 type syncState struct {
-	session uint64
+	attempt uint64
 	types   map[southbound.Type]bool
 }
 
 func newTurn(node *state.Node, fabric compile.Fabric) turn {
-	return turn{node: node, fabric: fabric, dirty: true, health: newHealth()}
+	return turn{
+		node: node, fabric: fabric, dirty: true, health: newHealth(),
+		sync: syncState{types: map[southbound.Type]bool{}},
+	}
 }
 
 const (
@@ -52,6 +56,7 @@ const (
 
 // turns is the loop.
 func (l *Loop) turns(ctx context.Context) error {
+	defer close(l.events.done)
 	l.lookFirst(ctx)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
@@ -145,6 +150,9 @@ func (l *Loop) look() {
 func (l *Loop) lookAtFabric() {
 	t := &l.turn
 	f, err := kernel.FindFabric(l.cfg.Fabric.Interface, l.cfg.Fabric.Address)
+	if err == nil && f.Address != t.fabric.Address {
+		err = fmt.Errorf("fabric interface %s has changed its address from %v to %v: restart vragent", f.Name, t.fabric.Address, f.Address)
+	}
 	if err != nil {
 		t.health.fabric = err.Error()
 		return
@@ -173,8 +181,8 @@ func (l *Loop) update(u dial.Update) {
 	for _, n := range nacks {
 		l.log.Error("a resource of the controller is refused; what was known of it stays", "type", n.GetType(), "name", n.GetName(), "error", n.GetError())
 	}
-	if t.sync.session != u.Session {
-		t.sync = syncState{u.Session, map[southbound.Type]bool{}}
+	if t.sync.attempt != u.Attempt {
+		t.sync = syncState{u.Attempt, map[southbound.Type]bool{}}
 	}
 	for _, kind := range u.GetInSync() {
 		t.sync.types[kind] = true

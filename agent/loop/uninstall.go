@@ -3,7 +3,9 @@ package loop
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -35,6 +37,7 @@ func Uninstall(a *conf.Agent, log *slog.Logger) error {
 		kernel.RemovePunt(),
 		kernel.RemoveHost(a.Host.Interface),
 		kernel.RemoveRules(),
+		removeRunDir(a.RunDir),
 	)
 	if err != nil {
 		return fmt.Errorf("uninstall: %w", err)
@@ -44,6 +47,18 @@ func Uninstall(a *conf.Agent, log *slog.Logger) error {
 		return fmt.Errorf("uninstall: %w", err)
 	}
 	log.Info("uninstalled; the ledger stays", "ledger", a.StateDir, "pods without network", len(taps))
+	return nil
+}
+
+// removeRunDir removes our files from the run directory, and itself if nothing of
+// somebody else's is in it. Notes of the plugin that nobody has read stay.
+func removeRunDir(dir string) error {
+	for _, name := range []string{"fastpath.lock", "detach", ""} {
+		err := os.Remove(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+	}
 	return nil
 }
 

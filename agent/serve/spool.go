@@ -30,8 +30,13 @@ func NewSpool(runDir string, log *slog.Logger) *Spool {
 // it could not reach us, which is rare while we run.
 const lookEvery = 2 * time.Second
 
-// Run delivers notes until ctx is done.
+// Run delivers notes until ctx is done, first of all those from before. The
+// folder is there from now on, so that a note changes nothing else.
 func (s *Spool) Run(ctx context.Context, node Answerer) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("spool of the plugin: %w", err)
+	}
+	s.Deliver(ctx, node)
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {

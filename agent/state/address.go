@@ -113,6 +113,7 @@ func (n *Node) settle(now time.Time) {
 		}
 		if a, ok := n.pool(vn.Name, v4).Allocate(now); ok {
 			h = &record.Host{VN: vn.Name, Addrs: append(slices.Clone(h.Addrs), a)}
+			slices.SortFunc(h.Addrs, netip.Addr.Compare) // the blocks may come in any order
 			n.hosts[vn.Name] = h
 			n.dirty.hosts[vn.Name] = true
 		}

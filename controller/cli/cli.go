@@ -54,7 +54,7 @@ func App(p Program) *cli.App {
 }
 
 func configFlag() cli.Flag {
-	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`", Value: conf.ControllerFile}
+	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`", Value: conf.ControllerFile, EnvVars: []string{"VRCONTROLLER_CONFIG"}}
 }
 
 func outputFlag() cli.Flag {

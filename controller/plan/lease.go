@@ -16,10 +16,10 @@ type Lease struct {
 }
 
 // A node gets another block when this share of its addresses is in use.
-const growAt, growOf = 3, 4
+const growAt, growOf = 7, 8
 
 // Grow leases what is missing: a first block per family to each node that has
-// reported, another one where three quarters are in use. A lease is kept as
+// reported, another one where seven eighths are in use. A lease is kept as
 // long as there are free blocks; after that, those of nodes which are neither
 // in the cluster nor heard of are given away. Leases come back sorted, with
 // sentences about nodes that get nothing.

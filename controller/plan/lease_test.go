@@ -28,7 +28,7 @@ func prefixes(leases []Lease, node string) []string {
 	return out
 }
 
-func TestGrowAtThreeQuarters(t *testing.T) {
+func TestGrowAtSevenEighths(t *testing.T) {
 	c, reports := nodesOf(2)
 	config := testConfig()
 	leases, problems := Grow(config, c, nil, reports)
@@ -38,7 +38,7 @@ func TestGrowAtThreeQuarters(t *testing.T) {
 	for _, step := range []struct {
 		used uint32
 		want int
-	}{{0, 1}, {47, 1}, {48, 2}, {64, 2}} {
+	}{{0, 1}, {55, 1}, {56, 2}, {64, 2}} {
 		r := reports["n000"].Clone()
 		r.Blocks[BlockKey{"k8s-default-pod-network", netip.MustParsePrefix("198.51.100.0/26")}] = step.used
 		reports["n000"] = r

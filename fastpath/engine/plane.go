@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -24,6 +25,7 @@ import (
 type plane struct {
 	// Set once by openPlane.
 	cores   []int
+	punt    []*net.Interface // both ends
 	memory  *flowMemory
 	steer   *steer.Steer
 	umem    *xsk.UMEM
@@ -54,6 +56,7 @@ func (p *plane) open(cfg *Config, bpfDir string, h *control.Hello) error {
 	if err != nil {
 		return fmt.Errorf("punt link %s: %w", h.PuntInner, err)
 	}
+	p.punt = []*net.Interface{outer, inner}
 	if p.steer, err = steer.Open(steer.Config{BPFDir: bpfDir, PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers}); err != nil {
 		return err
 	}
@@ -101,7 +104,34 @@ func (p *plane) Run(ctx context.Context, log *slog.Logger) error {
 	for i := range p.workers {
 		g.Go(func() error { return p.work(ctx, i, log) })
 	}
+	g.Go(func() error { return p.guard(ctx) })
 	return g.Wait()
+}
+
+// guardEvery is how often the punt link is looked at.
+const guardEvery = time.Second
+
+// guard ends the process when somebody took the punt link away: it would be
+// deaf, while a successor finds the link made anew.
+func (p *plane) guard(ctx context.Context) error {
+	tick := time.NewTicker(guardEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, was := range p.punt {
+			now, err := net.InterfaceByIndex(was.Index)
+			if err != nil {
+				return fmt.Errorf("punt link: %s is gone: %w", was.Name, err)
+			}
+			if now.Flags&net.FlagUp == 0 {
+				return fmt.Errorf("punt link: %s is down", was.Name)
+			}
+		}
+	}
 }
 
 // work is one worker's thread. It never unlocks it: the thread ends with the

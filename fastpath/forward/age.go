@@ -2,24 +2,15 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/flow"
-	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// Idle times after which a flow is forgotten, in ticks.
 const (
-	ageDead        = 5 * Second
-	ageEmbryonic   = 30 * Second
-	ageHalfClosed  = 120 * Second
-	ageEstablished = 7440 * Second // RFC 5382, REQ-5: at least 2 h 4 min
-	ageUDP         = 180 * Second  // RFC 4787, REQ-5: at least 2 min; Contrail's 180 s
-	ageICMP        = 30 * Second
-	ageOther       = 900 * Second
-
-	// agePass is the time in which the whole table is visited once.
-	agePass = 5 * Second
-	// ageOrphan is how long a reverse entry may wait for its forward entry.
-	ageOrphan = 2 * Second
+	// agePass is the time in which the whole table is visited once, in ticks.
+	agePass = 5 * entry.Second
+	// ageOrphan is how long a reverse entry may wait for its forward entry, in ticks.
+	ageOrphan = 2 * entry.Second
 	// ageMost bounds the entries visited in one turn.
 	ageMost = 8192
 )
@@ -61,20 +52,21 @@ func (s *Shared) Sweep() {
 // visit ages one entry. The forward entry speaks for the pair: it goes when both
 // directions are idle, or its interface is gone.
 func (w *Worker) visit(slot uint32, e *flow.Entry) {
-	idle := idleTicks(w.now, e.LastSeen)
+	idle := entry.Idle(w.now, e.LastSeen)
 	if e.Flags&flow.FlagForward == 0 {
 		w.visitReverse(slot, e, idle)
 		return
 	}
-	limit := timeout(e)
+	limit := entry.Timeout(e)
 	switch {
 	case w.gone(e.KeyNH) || w.gone(e.NH):
 		w.removePair(slot, e)
-	case idle <= limit:
-	case e.Reverse == flow.NoReverse:
+	case idle > limit && e.Reverse == flow.NoReverse:
 		w.forget(slot, e)
-	default:
+	case idle > limit:
 		w.askOther(slot, e, limit)
+	case idle <= agePass && w.remote(e):
+		w.ask(slot, e, never) // heals what a lost message broke
 	}
 }
 
@@ -83,16 +75,20 @@ func (w *Worker) gone(id uint32) bool {
 	return w.tables.NH(table.NextHopID(id)).ID != table.NextHopID(id)
 }
 
+// remote says that the other direction of e is another worker's.
+func (w *Worker) remote(e *flow.Entry) bool {
+	owner, _ := flow.Split(e.Reverse)
+	return e.Reverse != flow.NoReverse && owner != w.id
+}
+
 // askOther deletes the pair if its other direction is idle as well.
 func (w *Worker) askOther(slot uint32, e *flow.Entry, limit uint32) {
-	mine := flow.Index(w.id, slot)
-	owner, at := flow.Split(e.Reverse)
-	if owner != w.id {
-		w.tell(owner, &message{kind: msgAge, index: e.Reverse, peer: mine, ticks: limit})
+	if w.remote(e) {
+		w.ask(slot, e, limit)
 		return
 	}
-	r := w.linked(at, mine)
-	if r != nil && idleTicks(w.now, r.LastSeen) <= limit {
+	r := w.linked(at(e.Reverse), flow.Index(w.id, slot))
+	if r != nil && entry.Idle(w.now, r.LastSeen) <= limit {
 		e.LastSeen = r.LastSeen
 		return
 	}
@@ -101,23 +97,36 @@ func (w *Worker) askOther(slot uint32, e *flow.Entry, limit uint32) {
 
 // visitReverse looks after reverse entries that nobody speaks for any more.
 func (w *Worker) visitReverse(slot uint32, e *flow.Entry, idle uint32) {
-	if idle <= ageOrphan {
-		return
-	}
-	owner, _ := flow.Split(e.Reverse)
 	switch {
+	case idle <= ageOrphan:
 	case w.orphan(slot, e):
 		w.forget(slot, e)
-	case owner != w.id && idle > timeout(e):
-		w.tell(owner, &message{kind: msgAge, index: e.Reverse, peer: flow.Index(w.id, slot), ticks: ^uint32(0)})
+	case idle > entry.Timeout(e) && w.remote(e):
+		w.ask(slot, e, never)
 	}
 }
 
-// actAge answers askOther and visitReverse of another worker.
+// never is the limit of those who only ask whether the other direction is there.
+const never = ^uint32(0)
+
+// ask has the other direction, which is another worker's, deleted if it was idle
+// for limit; the answer says what became of it. Questions leave half of the ring to
+// packets: they come again.
+func (w *Worker) ask(slot uint32, e *flow.Entry, limit uint32) {
+	owner, _ := flow.Split(e.Reverse)
+	if w.s.rings[w.id][owner].Len() < ringSize/2 {
+		w.tell(owner, &message{kind: msgAge, index: e.Reverse, peer: flow.Index(w.id, slot), ticks: limit, tcp: e.TCP.Reverse()})
+	}
+}
+
+// actAge answers ask.
 func (w *Worker) actAge(from int, m *message, slot uint32) {
 	e := w.linked(slot, m.peer)
-	if e != nil && idleTicks(w.now, e.LastSeen) <= m.ticks {
-		w.tell(from, &message{kind: msgAlive, index: m.peer, peer: m.index, ticks: e.LastSeen})
+	if e != nil {
+		e.TCP = entry.MergeTCP(e.TCP, m.tcp)
+	}
+	if e != nil && entry.Idle(w.now, e.LastSeen) <= m.ticks {
+		w.tell(from, &message{kind: msgAlive, index: m.peer, peer: m.index, ticks: e.LastSeen, tcp: e.TCP.Reverse()})
 		return
 	}
 	if e != nil {
@@ -126,31 +135,14 @@ func (w *Worker) actAge(from int, m *message, slot uint32) {
 	w.tell(from, &message{kind: msgDelete, index: m.peer, peer: m.index})
 }
 
-// idleTicks is the time since seen; another worker's clock may be a turn ahead.
-func idleTicks(now, seen uint32) uint32 {
-	if d := int32(now - seen); d > 0 {
-		return uint32(d)
+// actAlive takes over when the other direction was seen, and what of TCP.
+func (w *Worker) actAlive(m *message, slot uint32) {
+	e := w.linked(slot, m.peer)
+	if e == nil {
+		return
 	}
-	return 0
-}
-
-// timeout is the idle time after which e is forgotten, in ticks.
-func timeout(e *flow.Entry) uint32 {
-	switch e.Proto {
-	case packet.ProtoTCP:
-		switch {
-		case e.TCP&flow.DEAD != 0:
-			return ageDead
-		case e.TCP&flow.HALF != 0:
-			return ageHalfClosed
-		case e.TCP&(flow.EST|flow.ESTr) == 0:
-			return ageEmbryonic
-		}
-		return ageEstablished
-	case packet.ProtoUDP:
-		return ageUDP
-	case packet.ProtoICMP, packet.ProtoICMPv6:
-		return ageICMP
+	e.TCP = entry.MergeTCP(e.TCP, m.tcp)
+	if int32(m.ticks-e.LastSeen) > 0 {
+		e.LastSeen = m.ticks
 	}
-	return ageOther
 }

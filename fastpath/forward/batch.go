@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/packet"
@@ -10,25 +11,29 @@ import (
 // maxChunks bounds a packet's buffers: 6 of 3,840 bytes carry a jumbo frame.
 const maxChunks = 6
 
+// parcel is what travels with a packet to another worker: where its bytes are,
+// and what is known that they do not say. The packet begins at off (Ethernet) of
+// its first buffer, which ends at end.
+type parcel struct {
+	addr     uint64 // of the first chunk, in packet memory
+	off, end int
+	total    int // bytes of all buffers, from off
+	tail     [maxChunks - 1]frame.Desc
+	tails    int
+
+	resolved     bool  // the ports of a fragment are known: sport, dport
+	clashes      uint8 // how often the reverse key was taken
+	sport, dport uint16
+}
+
 // pkt is one packet of a batch, from receive to emit. Its fields are grouped by
 // the stage that writes them; a stage reads what stages before it wrote.
 type pkt struct {
-	// receive: where the bytes are. chunk is the whole first buffer; the packet
-	// begins at off (Ethernet) and its first buffer ends at end.
-	chunk []byte
-	addr  uint64 // of chunk in packet memory
-	off   int
-	end   int
-	total int // bytes of all buffers, from off
-	tail  [maxChunks - 1]frame.Desc
-	tails int
-
-	// receive, from another worker.
-	handed   bool // came over a ring: must not be handed on again for its own hash
-	resolved bool // ports of a fragment are known: sport, dport
-	settled  bool // another worker decided: nh, push and to are set
-	sport    uint16
-	dport    uint16
+	// receive. chunk is the whole first buffer.
+	parcel
+	chunk   []byte
+	handed  bool // came over a ring
+	settled bool // another worker decided: nh, push and to are set
 
 	// classify: who sent it and in which VRF it is.
 	vif    *table.VifEntry // received from
@@ -54,7 +59,7 @@ type pkt struct {
 // receive takes frames off the link into the batch.
 //
 //	writes: chunk, addr, off, end, total, tail
-//	drops:  DropTooManyChunks, DropInvalidFrame
+//	drops:  reason.TooManyChunks, reason.InvalidFrame
 func (w *Worker) receive() int {
 	w.n = 0
 	got := w.link.Receive(w.rx[:])
@@ -70,27 +75,29 @@ func (w *Worker) receive() int {
 }
 
 // take makes a packet of descriptors.
-func (w *Worker) take(d []frame.Desc) *pkt {
+func (w *Worker) take(d []frame.Desc) {
 	p := &w.batch[w.n]
-	*p = pkt{addr: frame.Base(d[0].Addr), live: true}
-	p.chunk = w.mem.Chunk(d[0].Addr)
-	p.off = int(d[0].Addr - p.addr)
-	p.end = p.off + int(d[0].Len)
-	p.total = int(d[0].Len)
 	w.n++
+	*p = pkt{chunk: w.mem.Chunk(d[0].Addr), live: true}
+	p.addr, p.total = frame.Base(d[0].Addr), int(d[0].Len)
+	p.off = int(d[0].Addr - p.addr)
+	p.end = p.off + p.total
+	w.count.RxPackets++
+	for i := range d {
+		w.count.RxBytes += uint64(d[i].Len)
+	}
 	if len(d) > maxChunks {
 		for _, t := range d[1:] {
 			w.pool.Put(t.Addr)
 		}
-		w.drop(p, DropTooManyChunks)
-		return p
+		w.drop(p, reason.TooManyChunks)
+		return
 	}
 	for _, t := range d[1:] {
 		p.tail[p.tails] = t
 		p.tails++
 		p.total += int(t.Len)
 	}
-	return p
 }
 
 // data is the packet's first buffer up to the end of its bytes; offsets of info
@@ -99,14 +106,12 @@ func (p *pkt) data() []byte { return p.chunk[:p.end] }
 
 // fromVif names the vif a frame came from.
 func fromVif(p *pkt) (table.VifID, bool) {
-	if p.end-p.off < ethLen {
+	if p.end-p.off < packet.EthernetLen {
 		return 0, false
 	}
 	id, ok := link.VifOf(p.chunk[p.off:])
 	return table.VifID(id), ok
 }
-
-const ethLen = 14 // bytes: destination, source, EtherType
 
 // drop ends p for a named reason and frees its buffers.
 func (w *Worker) drop(p *pkt, r Reason) {
@@ -124,9 +129,30 @@ func (w *Worker) free(p *pkt) {
 	p.live = false
 }
 
-func (w *Worker) freeTails(p *pkt) {
-	for _, t := range p.tail[:p.tails] {
+func (w *Worker) freeTails(p *pkt) { w.keepTails(p, 0) }
+
+// keepTails frees all tails but the first n.
+func (w *Worker) keepTails(p *pkt, n int) {
+	for _, t := range p.tail[n:p.tails] {
 		w.pool.Put(t.Addr)
 	}
-	p.tails = 0
+	p.tails = n
+}
+
+// trim cuts off what follows the IP packet: padding is not ours to send.
+func (w *Worker) trim(p *pkt) {
+	left := p.info.L3 + p.info.Len - p.end // bytes of the packet in the tails
+	if left <= 0 {
+		p.end += left
+		w.freeTails(p)
+		return
+	}
+	for i := range p.tail[:p.tails] {
+		t := &p.tail[i]
+		if t.Len = min(t.Len, uint32(left)); t.Len == uint32(left) {
+			w.keepTails(p, i+1)
+			return
+		}
+		left -= int(t.Len)
+	}
 }

@@ -1,25 +1,17 @@
 package forward
 
 import (
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
-
-const (
-	etherIPv4 = 0x0800
-	etherARP  = 0x0806
-	etherIPv6 = 0x86dd
-)
-
-// tunnelPort is the UDP port of MPLS over UDP (RFC 7510).
-const tunnelPort = 6635
 
 // classify names the vif, the VRF and the key next hop of every live packet, and
 // answers ARP and neighbour discovery.
 //
 //	reads:  chunk, off, end, total
 //	writes: vif, fabric, peer, label, vrf, keyNH, info
-//	drops:  DropUnknownVif … DropTunnelFromPod, DropInvalid…
+//	drops:  reason.UnknownVif … reason.TunnelFromPod, reason.Invalid…
 func (w *Worker) classify() {
 	for i := 0; i < w.n; i++ {
 		p := &w.batch[i]
@@ -29,7 +21,7 @@ func (w *Worker) classify() {
 		r := examine(w.tables, p)
 		w.countReceived(p)
 		switch {
-		case r != none:
+		case r != reason.None:
 			w.drop(p, r)
 		case p.ask == askARP:
 			w.answerARP(p)
@@ -53,10 +45,10 @@ const (
 func examine(t *table.Tables, p *pkt) Reason {
 	id, ok := fromVif(p)
 	if !ok {
-		return DropInvalidFrame
+		return reason.InvalidFrame
 	}
 	if p.vif = t.Vif(id); p.vif == nil {
-		return DropUnknownVif
+		return reason.UnknownVif
 	}
 	if p.vif.Kind == table.VifFabric {
 		return fromFabric(t, p)
@@ -71,42 +63,40 @@ func (w *Worker) countReceived(p *pkt) {
 	c := w.count.vif(p.vif.ID)
 	c.RxPackets++
 	c.RxBytes += uint64(p.total)
-	w.count.RxPackets++
-	w.count.RxBytes += uint64(p.total)
 }
 
 // fromNode takes a packet from a pod or the host.
 func fromNode(t *table.Tables, p *pkt) Reason {
 	b := p.data()
-	l3 := p.off + ethLen
-	switch uint16(b[l3-2])<<8 | uint16(b[l3-1]) {
-	case etherIPv4, etherIPv6:
-	case etherARP:
+	l3 := p.off + packet.EthernetLen
+	switch packet.EtherType(b[p.off:]) {
+	case packet.TypeIPv4, packet.TypeIPv6:
+	case packet.TypeARP:
 		p.ask = askARP
-		return none
+		return reason.None
 	default:
-		return DropInvalidProtocol
+		return reason.InvalidProtocol
 	}
-	if r := fault(packet.ParseIP(b, l3, p.total-ethLen, &p.info)); r != none {
+	if r := fault(packet.ParseIP(b, l3, p.total-packet.EthernetLen, &p.info)); r != reason.None {
 		return r
 	}
 	p.vrf, p.keyNH = p.vif.VRF, p.vif.NH
 	if p.info.ND != 0 {
 		p.ask = askND
-		return none
+		return reason.None
+	}
+	if p.info.Multicast { // before the source: a host's own MLD and router solicitations come from :: and fe80::
+		return reason.Multicast
 	}
 	if p.vif.Kind == table.VifVirtual && !p.vif.Owns(p.info.Tuple.Src) {
-		return DropInvalidSource
+		return reason.InvalidSource
 	}
-	if p.info.Multicast {
-		return DropMulticast
-	}
-	if p.vif.Kind == table.VifVirtual && p.info.Tuple.Proto == packet.ProtoUDP && p.info.Tuple.Dport == tunnelPort &&
+	if p.vif.Kind == table.VifVirtual && p.info.Tuple.Proto == packet.ProtoUDP && p.info.Tuple.Dport == packet.TunnelPort &&
 		t.Underlay(p.info.Tuple.Dst) {
-		return DropTunnelFromPod
+		return reason.TunnelFromPod
 	}
 	p.ports()
-	return none
+	return reason.None
 }
 
 // fromFabric takes the packet out of its tunnel (RFC 7510) and finds what its
@@ -117,21 +107,21 @@ func fromFabric(t *table.Tables, p *pkt) Reason {
 	var outer packet.Tunnel
 	b := p.data()
 	if packet.ParseTunnel(b[p.off:], p.total, &outer) != packet.FaultNone {
-		return DropInvalidTunnel
+		return reason.InvalidTunnel
 	}
 	if p.peer = outer.Src; !t.Peer(outer.Src) {
-		return DropUnknownPeer
+		return reason.UnknownPeer
 	}
 	id, ok := t.Label(table.Label(outer.Label))
 	if !ok {
-		return DropInvalidLabel
+		return reason.InvalidLabel
 	}
 	l3 := p.off + outer.Inner
-	if r := fault(packet.ParseIP(b, l3, outer.Len, &p.info)); r != none {
+	if r := fault(packet.ParseIP(b, l3, outer.Len, &p.info)); r != reason.None {
 		return r
 	}
 	if p.info.Multicast {
-		return DropMulticast
+		return reason.Multicast
 	}
 	nh := t.NH(id)
 	p.ports()
@@ -143,59 +133,77 @@ func fromFabric(t *table.Tables, p *pkt) Reason {
 	case table.NHEncap, table.NHHost:
 		p.vrf = t.Vif(nh.Vif).VRF
 	case table.NHComposite, table.NHService:
-		p.vrf = nh.VRF
+		p.vrf = vrfOf(t, nh)
 	default:
-		return DropInvalidLabel
+		return reason.InvalidLabel
 	}
-	return none
+	return reason.None
+}
+
+// vrfOf is the VRF of a VIP that has a label: if the next hop does not say, that of
+// the backends here.
+func vrfOf(t *table.Tables, nh *table.NH) table.VRFID {
+	if nh.Type == table.NHService && len(nh.Listeners) > 0 && nh.VRF == 0 {
+		nh = t.NH(nh.Listeners[0].NH)
+	}
+	if nh.VRF != 0 {
+		return nh.VRF
+	}
+	for i := range nh.Members {
+		if to := t.NH(nh.Members[i].NH); to.Type == table.NHEncap {
+			return t.Vif(to.Vif).VRF
+		}
+	}
+	return 0
 }
 
 // fromVRFLabel looks the destination up: a VRF label says only the VRF.
 func fromVRFLabel(t *table.Tables, p *pkt) Reason {
 	hop, ok := t.Lookup(p.vrf, p.info.Tuple.Dst)
 	if !ok {
-		return none // decide answers: no route
+		return reason.None // decide answers: no route
 	}
 	switch nh := t.NH(hop.NH); nh.Type {
 	case table.NHTunnel, table.NHResolve:
-		return DropPacketLoop
+		return reason.PacketLoop
 	case table.NHEncap, table.NHHost, table.NHComposite, table.NHService:
 		p.keyNH = hop.NH
 	}
-	return none
+	return reason.None
 }
 
 // fault translates what packet found wrong.
 func fault(f packet.Fault) Reason {
 	switch f {
 	case packet.FaultNone:
-		return none
+		return reason.None
 	case packet.FaultChecksum:
-		return DropChecksum
+		return reason.Checksum
 	case packet.FaultSource:
-		return DropInvalidSource
+		return reason.InvalidSource
 	default:
-		return DropInvalidPacket
+		return reason.InvalidPacket
 	}
 }
 
 // answerARP answers every request for an address that is not the sender's own:
-// in a routed network everything is behind the router (Contrail's proxy ARP).
+// in a routed network everything is behind the router (Contrail's proxy ARP). Who
+// asks from 0.0.0.0 whether another has its address (RFC 5227) hears nothing.
 func (w *Worker) answerARP(p *pkt) {
 	b := p.data()
-	arp, f := packet.ParseARP(b, p.off+ethLen)
-	if f != packet.FaultNone || arp.Op != 1 || arp.SenderIP == arp.TargetIP ||
-		p.vif.Kind == table.VifVirtual && !p.vif.Owns(packet.AddrFrom4(arp.SenderIP[:])) {
-		w.drop(p, DropInvalidARP)
+	arp, f := packet.ParseARP(b, p.off+packet.EthernetLen)
+	sender, target := packet.AddrFrom4(arp.SenderIP[:]), packet.AddrFrom4(arp.TargetIP[:])
+	if f != packet.FaultNone || arp.Op != packet.ARPRequest || sender.IsUnspecified() || sender == target || p.vif.Owns(target) ||
+		p.vif.Kind == table.VifVirtual && !p.vif.Owns(sender) {
+		w.drop(p, reason.InvalidARP)
 		return
 	}
 	packet.PutARPReply(b[p.off:], table.RouterMAC)
 	w.freeTails(p)
-	p.info.L3, p.end = p.off+ethLen, p.off+arpFrame
-	w.deliver(p, p.vif, etherARP)
+	p.info.L3 = p.off + packet.EthernetLen
+	p.end = p.info.L3 + packet.ARPLen
+	w.deliver(p, p.vif, packet.TypeARP)
 }
-
-const arpFrame = ethLen + 28 // bytes: RFC 826 for IPv4 over Ethernet
 
 // answerND answers neighbour solicitations (RFC 4861) as answerARP does. A pod
 // solicits from its own or its link-local address; from none, it asks whether
@@ -205,10 +213,10 @@ func (w *Worker) answerND(p *pkt) {
 	src := p.info.Tuple.Src
 	if f != packet.FaultNone || src.IsUnspecified() || p.vif.Owns(target) ||
 		p.vif.Kind == table.VifVirtual && !p.vif.Owns(src) && !src.IsLinkLocal() {
-		w.drop(p, DropInvalidND)
+		w.drop(p, reason.InvalidND)
 		return
 	}
 	n := packet.PutNA(w.answer[:], target, src, table.RouterMAC)
 	w.replace(p, n)
-	w.deliver(p, p.vif, etherIPv6)
+	w.deliver(p, p.vif, packet.TypeIPv6)
 }

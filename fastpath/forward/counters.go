@@ -1,13 +1,19 @@
 package forward
 
+import "github.com/vragent/vragent/fastpath/forward/reason"
+
 import "github.com/vragent/vragent/fastpath/table"
 
-// Counters are one worker's, since its start.
+// Counters are one worker's, since its start. Over all workers, when nothing is
+// under way between them, RxPackets + Answers + Fragments = TxPackets + drops.
 type Counters struct {
 	RxPackets, RxBytes uint64
 	TxPackets, TxBytes uint64
+	Answers            uint64 // packets of our own in the place of refused ones
+	Fragments          uint64 // packets that cutting made, the first of each not counted
 	Handoffs           uint64 // frames handed to their owner
 	Splits             uint64 // NAT pairs whose reverse entry another worker owns
+	Lost               uint64 // messages on entries that found a ring full; aging makes up for them
 	Loops, Sleeps      uint64
 	Flows, FlowSize    int
 	FreeFrames         int
@@ -26,8 +32,8 @@ type VifCounters struct {
 type counters struct {
 	Counters
 	loops, sleeps uint64
-	drops         [reasonCount]uint64
-	vifs          []VifCounters // by vif id; the last takes ids beyond
+	drops         [reason.Count]uint64
+	vifs          []VifCounters // by vif id; 0, which no vif has, takes ids beyond
 }
 
 func (c *counters) init() { c.vifs = make([]VifCounters, 1) }
@@ -37,6 +43,15 @@ func (c *counters) vif(id table.VifID) *VifCounters {
 		return &c.vifs[id]
 	}
 	return &c.vifs[0]
+}
+
+// sent counts what a vif sent; negative numbers take back.
+func (c *counters) sent(id table.VifID, packets, bytes int) {
+	v := c.vif(id)
+	v.TxPackets += uint64(packets)
+	v.TxBytes += uint64(bytes)
+	c.TxPackets += uint64(packets)
+	c.TxBytes += uint64(bytes)
 }
 
 // grow makes room for the ids of a new view. Only here does a worker allocate.
@@ -67,7 +82,7 @@ func (w *Worker) Alive() int64 { return w.alive.Load() }
 
 // Drops returns the drop counters; the index is the Reason.
 func (w *Worker) Drops() []uint64 {
-	out := make([]uint64, reasonCount)
+	out := make([]uint64, reason.Count)
 	w.Do(func() { copy(out, w.count.drops[:]) })
 	return out
 }

@@ -1,7 +1,8 @@
 package forward
 
 import (
-	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -17,43 +18,53 @@ type decision struct {
 	push  table.Label
 	scope table.NextHopID // decided under: the next hop of the route or label
 	ecmp  int             // chosen member, -1: none
-	vrf   table.VRFID
 
 	// Reverse direction: what a reply is received as, and how it goes back.
 	keyNH   table.NextHopID
-	backNH  table.NextHopID
-	backTag table.Label
+	back    road
 	hairpin bool
 }
 
-// maxChain bounds the next hops of one decision: translate, service, composite, end.
-const maxChain = 4
+// road is the way back to the sender of a flow.
+type road struct {
+	nh    table.NextHopID // encap, host or tunnel
+	push  table.Label
+	scope table.NextHopID // the next hop of the route
+}
+
+// maxChain bounds the next hops of one decision: service, composite, end.
+const maxChain = 3
 
 // decide settles the flow of p: route, service, member, NAT, and the way back. It
 // reads p and the tables, and writes only d; a trace calls it as a packet does.
 func decide(t *table.Tables, p *pkt, d *decision) {
-	*d = decision{to: p.info.Tuple, ecmp: -1, vrf: p.vrf}
-	if p.info.Tuple.Dst.IsLinkLocal() {
-		d.reason = DropNoRoute
+	*d = decision{to: p.info.Tuple, ecmp: -1}
+	hop, ok := root(t, p)
+	if !ok || p.info.Tuple.Dst.IsLinkLocal() {
+		d.reason = reason.NoRoute
 		return
 	}
-	id := p.label
-	if nh := t.NH(id); !p.fabric || nh.Type == table.NHVRFTranslate {
-		hop, ok := t.Lookup(p.vrf, p.info.Tuple.Dst)
-		if !ok {
-			d.reason = DropNoRoute
-			return
-		}
-		id, d.push = hop.NH, hop.Label
-	}
-	d.scope = id
-	if d.reason = follow(t, p, d, id); d.reason != none {
+	d.scope, d.push = hop.NH, hop.Label
+	if d.reason = follow(t, p, d, hop.NH); d.reason != reason.None {
 		return
 	}
-	if d.reason = translate(t, p, d); d.reason != none {
+	if d.reason = translate(t, p, d); d.reason != reason.None {
 		return
 	}
 	d.reason = wayBack(t, p, d)
+}
+
+// root finds what a decision begins with: the next hop of the label, or of the
+// route in the VRF, or in the VRF which that leads to.
+func root(t *table.Tables, p *pkt) (hop table.Hop, ok bool) {
+	hop, ok = table.Hop{NH: p.label}, true
+	if !p.fabric {
+		hop, ok = t.Lookup(p.vrf, p.info.Tuple.Dst)
+	}
+	if nh := t.NH(hop.NH); ok && nh.Type == table.NHVRFTranslate {
+		hop, ok = t.Lookup(nh.VRF, p.info.Tuple.Dst)
+	}
+	return hop, ok
 }
 
 // follow walks next hops until one that sends.
@@ -63,73 +74,60 @@ func follow(t *table.Tables, p *pkt, d *decision, id table.NextHopID) Reason {
 		switch nh.Type {
 		case table.NHEncap, table.NHHost:
 			d.nh = id
-			return none
+			return reason.None
 		case table.NHTunnel, table.NHResolve:
 			d.nh = id
 			if p.fabric {
-				return DropPacketLoop
+				return reason.PacketLoop
 			}
 			if !nh.Usable {
-				return DropUnresolved
+				return reason.Unresolved
 			}
-			return none
-		case table.NHVRFTranslate:
-			hop, ok := t.Lookup(nh.VRF, d.to.Dst)
-			if !ok {
-				return DropNoRoute
-			}
-			d.vrf, id, d.push = nh.VRF, hop.NH, hop.Label
+			return reason.None
 		case table.NHService:
 			next, ok := nh.Listener(d.to.Proto, d.to.Dport)
 			if !ok {
-				return DropNoListener
+				return reason.NoListener
 			}
 			id = next
 		case table.NHComposite:
 			m, r := choose(t, p, d, nh)
-			if r != none {
+			if r != reason.None {
 				return r
 			}
 			id, d.push = m.NH, m.Label
 		default:
-			return DropNoRoute
+			return reason.NoRoute
 		}
 	}
-	return DropPacketLoop
+	return reason.PacketLoop
+}
+
+// isService says that a route or label leads to a VIP, rather than by several roads
+// to a prefix.
+func isService(nh *table.NH) bool {
+	return nh.Type == table.NHService || nh.Type == table.NHComposite && nh.Port != 0
 }
 
 // choose picks the member of a composite by a consistent hash of the 5-tuple.
 func choose(t *table.Tables, p *pkt, d *decision, nh *table.NH) (table.Member, Reason) {
 	if nh.Port != 0 && (nh.Proto != d.to.Proto || nh.Port != d.to.Dport) {
-		return table.Member{}, DropNoListener
+		return table.Member{}, reason.NoListener
 	}
-	hash := choiceHash(&p.info.Tuple)
+	hash := entry.ChoiceHash(&p.info.Tuple)
 	if p.fabric {
 		d.ecmp = t.PickLocal(nh, hash)
 	} else {
 		d.ecmp = nh.Pick(hash)
 	}
 	if d.ecmp < 0 {
-		return table.Member{}, DropNoBackend
+		return table.Member{}, reason.NoBackend
 	}
 	m := nh.Members[d.ecmp]
 	if m.DNAT.IsValid() {
 		d.to.Dst, d.to.Dport = packet.AddrFrom(m.DNAT.Addr()), m.DNAT.Port()
 	}
-	return m, none
-}
-
-// choiceHash spreads flows over members. It is not seeded: every node and every
-// restart chooses alike.
-func choiceHash(t *packet.Tuple) uint64 {
-	h := uint64(t.Hash())
-	// The symmetric hash ignores which end is which; a choice need not.
-	h ^= uint64(t.Sport)<<48 | uint64(t.Dport)<<32
-	h ^= h >> 33
-	h *= 0xff51afd7ed558ccd
-	h ^= h >> 33
-	h *= 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
+	return m, reason.None
 }
 
 // translate applies the port map of the vif the packet is delivered to: what is
@@ -137,85 +135,95 @@ func choiceHash(t *packet.Tuple) uint64 {
 // reaches itself sees the floating IP as the source, or it would answer itself.
 func translate(t *table.Tables, p *pkt, d *decision) Reason {
 	nh := t.NH(d.nh)
-	if nh.Type != table.NHEncap {
-		return none
-	}
 	v := t.Vif(nh.Vif)
-	if v == nil {
-		return DropNoRoute
-	}
-	if v.Owns(d.to.Dst) {
-		return none
+	switch {
+	case nh.Type == table.NHHost && v == p.vif:
+		return turnBack(p, d)
+	case nh.Type != table.NHEncap:
+		return reason.None
+	case v == nil:
+		return reason.NoRoute
+	case v.Owns(d.to.Dst):
+		return reason.None
 	}
 	fixed, target, ok := t.PortMap(v.ID, d.to.Dst, d.to.Proto, d.to.Dport)
 	if !ok {
-		return DropNoPortMap
+		return reason.NoPortMap
 	}
 	if d.to.Src == fixed {
 		d.to.Src, d.hairpin = d.to.Dst, true
 	}
 	d.to.Dst, d.to.Dport = fixed, target
-	return none
+	return reason.None
+}
+
+// turnBack is for what the host sends to a backend that is no VMI: it gets that
+// back to send it on. The kernel takes nothing from its own address, and replies
+// must come back here, so the source becomes the floating IP. What nothing
+// translates would go round for ever.
+func turnBack(p *pkt, d *decision) Reason {
+	if d.to == p.info.Tuple {
+		return reason.PacketLoop
+	}
+	d.to.Src, d.hairpin = p.info.Tuple.Dst, true
+	return reason.None
 }
 
 // wayBack settles how replies are received and sent.
-func wayBack(t *table.Tables, p *pkt, d *decision) Reason {
+func wayBack(t *table.Tables, p *pkt, d *decision) (why Reason) {
 	d.keyNH = d.nh
 	if t.NH(d.nh).Type == table.NHTunnel {
 		d.keyNH = p.keyNH
 	}
-	if !p.fabric {
-		d.backNH = p.vif.NH
-		return impostor(t, p)
+	if p.fabric {
+		d.back, why = behind(t, p.vrf, p.info.Tuple.Src, p.peer)
+		return why
 	}
-	hop, ok := t.Lookup(p.vrf, p.info.Tuple.Src)
-	if !ok {
-		return DropInvalidSource
-	}
-	switch nh := t.NH(hop.NH); nh.Type {
-	case table.NHTunnel:
-		if packet.AddrFrom(nh.Dip) != p.peer {
-			return DropInvalidSource
-		}
-	case table.NHService, table.NHComposite:
-		return DropNoFlow // a reply of a service whose flow is not here (any more)
-	default:
-		return DropInvalidSource
-	}
-	d.backNH, d.backTag = hop.NH, hop.Label
-	return none
+	d.back = road{nh: p.vif.NH, scope: p.vif.NH}
+	return impostor(t, p)
 }
 
-// impostor finds replies of a backend whose flow is not here: sent on as they are,
-// with the pod's own address, they would break the client's connection.
+// behind finds the road to a at the far side of the fabric, which must end at peer
+// unless that is unset (RPF). Of several roads to a it is the one by peer, or the
+// first that is open.
+func behind(t *table.Tables, vrf table.VRFID, a, peer packet.Addr) (road, Reason) {
+	hop, ok := t.Lookup(vrf, a)
+	nh := t.NH(hop.NH)
+	switch {
+	case !ok:
+	case isService(nh):
+		return road{}, reason.NoFlow // a reply of a service whose flow is not here (any more)
+	case nh.Type == table.NHComposite:
+		for i := range nh.Members {
+			if m := &nh.Members[i]; endsAt(t.NH(m.NH), peer) {
+				return road{m.NH, m.Label, hop.NH}, reason.None
+			}
+		}
+	case endsAt(nh, peer):
+		return road{hop.NH, hop.Label, hop.NH}, reason.None
+	}
+	return road{}, reason.InvalidSource
+}
+
+// endsAt says that nh is the tunnel to peer, or any usable one if peer is unset.
+func endsAt(nh *table.NH, peer packet.Addr) bool {
+	if nh.Type != table.NHTunnel && nh.Type != table.NHResolve {
+		return false
+	}
+	return packet.AddrFrom(nh.Dip) == peer || peer == packet.Addr{} && nh.Usable
+}
+
+// impostor finds TCP replies of a backend whose flow is not here: sent on as they
+// are, with the pod's own address, they would break the client's connection. Other
+// protocols do not tell a reply from a first packet, and a pod may send those from
+// the port it serves.
 func impostor(t *table.Tables, p *pkt) Reason {
 	in := &p.info.Tuple
-	switch {
-	case in.Proto == packet.ProtoTCP && p.info.TCPFlags&(tcpSYN|tcpACK) == tcpSYN:
-		return none
-	case p.info.ICMPError, p.vif.Kind != table.VifVirtual:
-		return none
+	if in.Proto != packet.ProtoTCP || p.vif.Kind != table.VifVirtual || p.info.TCPFlags&(packet.SYN|packet.ACK) == packet.SYN {
+		return reason.None
 	}
 	if t.Target(p.vif.ID, in.Proto, in.Sport) {
-		return DropNoFlow
+		return reason.NoFlow
 	}
-	return none
-}
-
-// natLetters compares the tuple before and after translation.
-func natLetters(from, to *packet.Tuple) flow.NAT {
-	var n flow.NAT
-	if from.Src != to.Src {
-		n |= flow.NATSource
-	}
-	if from.Sport != to.Sport {
-		n |= flow.NATSport
-	}
-	if from.Dst != to.Dst {
-		n |= flow.NATDest
-	}
-	if from.Dport != to.Dport {
-		n |= flow.NATDport
-	}
-	return n
+	return reason.None
 }

@@ -3,6 +3,7 @@ package forward
 import (
 	"encoding/binary"
 
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/packet"
@@ -17,7 +18,7 @@ const replyAt = 256 + 64 // bytes
 //
 //	reads:  to, nh, push, rewrite, info
 //	writes: packet bytes
-//	drops:  DropTooBig (answered), DropUnresolved, DropNoRoute, DropNoBuffer
+//	drops:  reason.TooBig (answered), reason.Unresolved, reason.NoRoute, reason.NoBuffer
 func (w *Worker) emit() {
 	for i := 0; i < w.n; i++ {
 		if p := &w.batch[i]; p.live {
@@ -35,14 +36,17 @@ func (w *Worker) emitOne(p *pkt) {
 		}
 		mtu = w.mtu(p.nh)
 	}
-	if !p.answer {
-		w.rewriteOne(p, mtu)
-	}
-	if p.info.Len > mtu {
-		w.fragment(p, mtu)
+	if !p.answer && !w.rewriteOne(p, mtu) {
 		return
 	}
-	w.push(p)
+	switch {
+	case p.info.Len <= mtu:
+		w.push(p)
+	case p.info.V6: // our own answer, on a link below what IPv6 asks of one (RFC 8200, 5)
+		w.drop(p, reason.TooBig)
+	default:
+		w.fragment(p, mtu)
+	}
 }
 
 // mtu is the largest IP packet nh can carry, bytes.
@@ -58,50 +62,49 @@ func (w *Worker) mtu(nh *table.NH) int {
 	return 1 << 16
 }
 
-// rewriteOne translates p and counts the hop.
-func (w *Worker) rewriteOne(p *pkt, mtu int) {
+// rewriteOne translates p and counts the hop. It reports whether p goes on.
+func (w *Worker) rewriteOne(p *pkt, mtu int) bool {
+	if p.rewrite && p.info.Frag != packet.FragNone && p.info.Tuple.Proto == packet.ProtoSCTP &&
+		(p.to.Sport != p.info.Tuple.Sport || p.to.Dport != p.info.Tuple.Dport) {
+		w.drop(p, reason.SCTPFragment)
+		return false
+	}
 	b := p.data()
 	if p.rewrite && packet.Rewrite(b, &p.info, p.to) {
 		w.sctpChecksum(p)
 	}
-	if p.info.TCPFlags&tcpSYN != 0 && p.info.Tuple.Proto == packet.ProtoTCP {
+	if p.info.TCPFlags&packet.SYN != 0 && p.info.Tuple.Proto == packet.ProtoTCP {
 		packet.ClampMSS(b, &p.info, mtu)
 	}
 	packet.DecTTL(b, &p.info)
+	return true
 }
 
 // sctpChecksum redoes CRC32c over the whole packet (RFC 9260, 6.8).
 func (w *Worker) sctpChecksum(p *pkt) {
+	w.trim(p)
 	var tails [maxChunks - 1][]byte
 	for i, t := range p.tail[:p.tails] {
 		tails[i] = w.mem.Bytes(t)
 	}
-	w.trim(p)
 	packet.PutSCTPChecksum(p.data(), p.info.L4, tails[:p.tails]...)
-}
-
-// trim cuts Ethernet padding off: behind the IP packet nothing is ours to send.
-func (w *Worker) trim(p *pkt) {
-	if end := p.info.L3 + p.info.Len; p.tails == 0 && end < p.end {
-		p.end = end
-	}
 }
 
 // push sends p by its next hop, wrapped for it. Every sent packet comes here.
 func (w *Worker) push(p *pkt) {
 	w.trim(p)
 	switch p.nh.Type {
-	case table.NHTunnel:
+	case table.NHTunnel, table.NHResolve:
 		w.pushTunnel(p)
 	case table.NHEncap, table.NHHost:
 		v := w.tables.Vif(p.nh.Vif)
 		if v == nil {
-			w.drop(p, DropNoRoute)
+			w.drop(p, reason.NoRoute)
 			return
 		}
 		w.deliver(p, v, etherType(p))
 	default:
-		w.drop(p, DropNoRoute)
+		w.drop(p, reason.NoRoute)
 	}
 }
 
@@ -110,28 +113,24 @@ func (w *Worker) push(p *pkt) {
 func (w *Worker) pushTunnel(p *pkt) {
 	fabric := w.tables.Vif(p.nh.Vif)
 	if fabric == nil || !p.nh.Usable {
-		w.drop(p, DropUnresolved)
+		w.drop(p, reason.Unresolved)
 		return
-	}
-	inner := p.end - p.info.L3
-	for _, t := range p.tail[:p.tails] {
-		inner += int(t.Len)
 	}
 	l3 := p.info.L3 - packet.TunnelLen
 	o := packet.Outer{Src: p.nh.Src4, Dst: p.nh.Dst4, Sport: packet.EntropyPort(p.info.Tuple.Hash()), Label: uint32(p.push)}
-	packet.PutTunnel(p.chunk[l3:], &o, inner)
-	p.off = l3 - ethLen
+	packet.PutTunnel(p.chunk[l3:], &o, p.info.Len)
+	p.off = l3 - packet.EthernetLen
 	copy(p.chunk[p.off:], p.nh.DstMAC[:])
 	mac := link.VifMAC(uint32(fabric.ID))
 	copy(p.chunk[p.off+6:], mac[:])
-	binary.BigEndian.PutUint16(p.chunk[p.off+12:], etherIPv4)
+	binary.BigEndian.PutUint16(p.chunk[p.off+12:], packet.TypeIPv4)
 	w.queue(p, fabric)
 }
 
 // deliver sends p to a pod or the host. The source address names the vif until
 // steering puts the router's there.
 func (w *Worker) deliver(p *pkt, v *table.VifEntry, etherType uint16) {
-	p.off = p.info.L3 - ethLen
+	p.off = p.info.L3 - packet.EthernetLen
 	copy(p.chunk[p.off:], v.MAC[:])
 	mac := link.VifMAC(uint32(v.ID))
 	copy(p.chunk[p.off+6:], mac[:])
@@ -141,9 +140,9 @@ func (w *Worker) deliver(p *pkt, v *table.VifEntry, etherType uint16) {
 
 func etherType(p *pkt) uint16 {
 	if p.info.V6 {
-		return etherIPv6
+		return packet.TypeIPv6
 	}
-	return etherIPv4
+	return packet.TypeIPv4
 }
 
 // queue puts the descriptors of p into the transmit batch.
@@ -151,35 +150,38 @@ func (w *Worker) queue(p *pkt, v *table.VifEntry) {
 	if w.ntx+1+p.tails > len(w.tx) {
 		w.transmit()
 	}
-	size := uint64(p.end - p.off)
+	size := p.end - p.off
 	w.tx[w.ntx] = frame.Desc{Addr: p.addr + uint64(p.off), Len: uint32(size)}
 	for _, t := range p.tail[:p.tails] {
 		w.tx[w.ntx].Options = frame.Contd
 		w.ntx++
 		w.tx[w.ntx] = frame.Desc{Addr: t.Addr, Len: t.Len}
-		size += uint64(t.Len)
+		size += int(t.Len)
 	}
 	w.ntx++
 	p.live = false
-	c := w.count.vif(v.ID)
-	c.TxPackets++
-	c.TxBytes += size
-	w.count.TxPackets++
-	w.count.TxBytes += size
+	w.count.sent(v.ID, 1, size)
 }
 
-// transmit hands the batch to the link; what a full ring refuses twice is dropped.
+// transmit hands the batch to the link. What a full ring refuses twice is dropped,
+// and has not been sent after all.
 func (w *Worker) transmit() {
 	n := w.link.Transmit(w.tx[:w.ntx])
 	if n < w.ntx {
 		w.link.Flush()
 		n += w.link.Transmit(w.tx[n:w.ntx])
 	}
-	for _, d := range w.tx[n:w.ntx] {
-		w.pool.Put(d.Addr)
-		if d.Options&frame.Contd == 0 {
-			w.count.drops[DropTxFull]++
+	var vif table.VifID
+	for i, d := range w.tx[n:w.ntx] {
+		if i == 0 || w.tx[n+i-1].Options&frame.Contd == 0 {
+			id, _ := link.VifOf(w.mem.Bytes(d)[6:])
+			vif = table.VifID(id)
+			w.count.drops[reason.TxFull]++
+			w.count.vif(vif).Drops++
+			w.count.sent(vif, -1, 0)
 		}
+		w.count.sent(vif, 0, -int(d.Len))
+		w.pool.Put(d.Addr)
 	}
 	w.ntx = 0
 }
@@ -190,21 +192,21 @@ func (w *Worker) fragment(p *pkt, mtu int) {
 	hl := int(b[p.info.L3]&0x0f) * 4
 	header := b[p.info.L3 : p.info.L3+hl]
 	payload := w.flatten(p)[hl:]
-	last := header[6]&0x20 == 0 // no more fragments behind this packet
 	step := (min(mtu, frame.ChunkSize-replyAt) - hl) &^ 7
 	for off := 0; off < len(payload); off += step {
 		end := min(off+step, len(payload))
 		addr, ok := w.pool.Get()
 		if !ok {
-			w.drop(p, DropNoBuffer)
+			w.drop(p, reason.NoBuffer)
 			return
 		}
-		q := pkt{addr: addr, chunk: w.mem.Chunk(addr), live: true, vif: p.vif, info: p.info, nh: p.nh, push: p.push}
-		more := end < len(payload) || !last
-		n := packet.PutFragment(q.chunk[replyAt:], header, payload[off:end], p.info.FragOff+off, more)
+		q := pkt{parcel: parcel{addr: addr}, chunk: w.mem.Chunk(addr), live: true, vif: p.vif, info: p.info, nh: p.nh, push: p.push}
+		n := packet.PutFragment(q.chunk[replyAt:], header, payload[off:end], off, end < len(payload))
 		q.info.L3, q.info.Len, q.end = replyAt, n, replyAt+n
 		w.push(&q)
+		w.count.Fragments++
 	}
+	w.count.Fragments-- // p itself
 	w.free(p)
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/ring"
@@ -78,3 +79,9 @@ func (s *Shared) Publish(t *table.Tables) {
 		}
 	}
 }
+
+// Reason says why a packet did not go on.
+type Reason = reason.Reason
+
+// Reasons lists every reason; the index is the Reason.
+func Reasons() []reason.Text { return reason.All() }

@@ -2,6 +2,8 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -12,15 +14,15 @@ import (
 // belong to another worker: it gets the entry together with the packet, and
 // transmits only when the entry is in.
 //
-//	drops: DropVifFlowLimit, DropFlowTableFull, DropNATPorts, DropRingFull
+//	drops: reason.VifFlowLimit, reason.FlowTableFull, reason.NATPorts, reason.RingFull
 func (w *Worker) install(p *pkt, k *flow.Key) {
 	if w.quota[p.keyNH] >= w.maxVifFlows() {
-		w.drop(p, DropVifFlowLimit)
+		w.drop(p, reason.VifFlowLimit)
 		return
 	}
 	slot, ok := w.insert(k)
 	if !ok {
-		w.drop(p, DropFlowTableFull)
+		w.drop(p, reason.FlowTableFull)
 		return
 	}
 	w.quota[p.keyNH]++
@@ -37,23 +39,14 @@ func (w *Worker) fill(e *flow.Entry, p *pkt) {
 		e.Flags |= flow.FlagHairpin
 	}
 	e.Reverse = flow.NoReverse
-	e.NH, e.Scope, e.Gen, e.VRF = uint32(d.nh), uint32(d.scope), w.tables.NH(d.scope).Gen, uint32(d.vrf)
+	e.NH, e.VRF = uint32(d.nh), uint32(p.vrf)
+	w.approve(e, d.scope)
 	e.LabelECMP = flow.PackLabelECMP(d.push, d.ecmp)
 	e.LastSeen, e.Packets, e.Bytes = w.now, 1, uint64(p.info.Len)
 	if e.Proto == packet.ProtoTCP {
-		e.TCP = firstTCP(p.info.TCPFlags)
+		e.TCP = entry.FirstTCP(p.info.TCPFlags)
 	}
-	setNAT(e, &d.to)
-}
-
-// setNAT sets what the packet becomes and the letters that say so.
-func setNAT(e *flow.Entry, to *packet.Tuple) {
-	e.NatSrc, e.NatDst, e.NatSport, e.NatDport = to.Src, to.Dst, to.Sport, to.Dport
-	e.Action = flow.ActionForward
-	from := e.Key().Tuple
-	if e.NAT = natLetters(&from, to); e.NAT != 0 {
-		e.Action = flow.ActionNAT
-	}
+	entry.Translate(e, &d.to)
 }
 
 // natTries bounds the source ports tried for one flow.
@@ -63,10 +56,10 @@ const natTries = 32
 // same backend has the same reverse key (a connection to the service and one to
 // the pod itself, from one port), the source port is translated too.
 func (w *Worker) pair(p *pkt, slot uint32, e *flow.Entry) {
-	for range natTries {
+	for ; p.clashes < natTries; p.clashes++ {
 		to := e.Translated()
 		if w.owner(&to) != w.id {
-			e.Flags |= flow.FlagSplit | flow.FlagPending
+			e.Flags |= flow.FlagSplit | flow.FlagPending // until its owner has the reverse entry
 			w.count.Splits++
 			w.sendInstall(p, slot, e)
 			return
@@ -77,7 +70,7 @@ func (w *Worker) pair(p *pkt, slot uint32, e *flow.Entry) {
 			if e.Used == 0 || e.Flags&flow.FlagForward == 0 {
 				// The table is so full that the reverse entry took our place.
 				w.flows.Delete(at(w.lastReverse))
-				w.drop(p, DropFlowTableFull)
+				w.drop(p, reason.FlowTableFull)
 				return
 			}
 			e.Reverse = w.lastReverse
@@ -85,30 +78,19 @@ func (w *Worker) pair(p *pkt, slot uint32, e *flow.Entry) {
 			return
 		case full:
 			w.removePair(slot, e)
-			w.drop(p, DropFlowTableFull)
+			w.drop(p, reason.FlowTableFull)
 			return
 		}
-		nextPort(e)
+		entry.NextPort(e)
 	}
 	w.removePair(slot, e)
-	w.drop(p, DropNATPorts)
+	w.drop(p, reason.NATPorts)
 }
 
 // at is the slot of an index.
 func at(index uint32) uint32 {
 	_, slot := flow.Split(index)
 	return slot
-}
-
-// nextPort translates the source port to the next candidate of the dynamic range
-// (RFC 6335): an odd stride visits every port once.
-func nextPort(e *flow.Entry) {
-	to := e.Translated()
-	if e.NAT&flow.NATSport == 0 {
-		to.Sport = uint16(to.Hash())
-	}
-	to.Sport = 0xC000 | (to.Sport+7919)&0x3fff
-	setNAT(e, &to)
 }
 
 // reverseOf is the entry for the replies of e.
@@ -119,13 +101,13 @@ func (w *Worker) reverseOf(p *pkt, e *flow.Entry) flow.Entry {
 	key := to.Reverse()
 	r := flow.Entry{
 		Src: key.Src, Dst: key.Dst, Sport: key.Sport, Dport: key.Dport, Proto: key.Proto,
-		KeyNH: uint32(d.keyNH), NH: uint32(d.backNH), VRF: uint32(p.vrf),
-		Scope: uint32(d.backNH), Gen: w.tables.NH(d.backNH).Gen,
-		Flags: e.Flags &^ (flow.FlagForward | flow.FlagPending), TCP: e.TCP.Reverse(), LastSeen: w.now,
+		KeyNH: uint32(d.keyNH), NH: uint32(d.back.nh), VRF: uint32(p.vrf),
+		LabelECMP: flow.PackLabelECMP(d.back.push, -1),
+		Flags:     e.Flags &^ (flow.FlagForward | flow.FlagPending), TCP: e.TCP.Reverse(), LastSeen: w.now,
 	}
-	r.LabelECMP = flow.PackLabelECMP(d.backTag, -1)
-	back := reversed(e)
-	setNAT(&r, &back)
+	w.approve(&r, d.back.scope)
+	back := entry.Reversed(e)
+	entry.Translate(&r, &back)
 	return r
 }
 
@@ -138,22 +120,22 @@ const (
 )
 
 // insertReverse puts r into this worker's table for the forward entry of that
-// index and leaves the slot's index in lastReverse. Saying it again is harmless.
+// index and leaves the slot's index in lastReverse. Saying it again is harmless: an
+// entry that makes the same of packets is of the same conversation, and r takes its
+// place, also when that came another way before or its end was not heard of.
 func (w *Worker) insertReverse(r *flow.Entry, forward uint32) insertion {
-	k := flow.Key{KeyNH: r.KeyNH, Tuple: r.Key().Tuple}
+	k := r.Key()
 	slot, ok := w.flows.Lookup(&k)
 	if ok {
 		e := w.flows.Entry(slot)
-		switch {
-		case e.Reverse == forward:
-			w.lastReverse = flow.Index(w.id, slot)
-			return inserted
-		case e.Flags&flow.FlagForward != 0 || !w.orphan(slot, e):
+		alike := e.VRF == r.VRF && e.Translated() == r.Translated()
+		if e.Flags&flow.FlagForward != 0 || !alike && !w.orphan(slot, e) {
 			return clash
 		}
-		w.forget(slot, e)
-	}
-	if slot, ok = w.insert(&k); !ok {
+		if alike {
+			r.TCP, r.Packets, r.Bytes = entry.MergeTCP(e.TCP, r.TCP), e.Packets, e.Bytes
+		}
+	} else if slot, ok = w.insert(&k); !ok {
 		return full
 	}
 	e := w.flows.Entry(slot)
@@ -234,9 +216,15 @@ func (w *Worker) maxVifFlows() uint32 {
 	return uint32(w.flows.Cap() / 2)
 }
 
-// recount rebuilds the quotas from an adopted table.
-func (w *Worker) recount() {
-	w.flows.Scan(w.flows.Slots(), func(_ uint32, e *flow.Entry) {
+// adopt rebuilds the quotas from a table that a predecessor left, and forgets
+// entries whose links or next hops name what there cannot be.
+func (w *Worker) adopt() {
+	w.flows.Scan(w.flows.Slots(), func(slot uint32, e *flow.Entry) {
+		owner, other := flow.Split(e.Reverse)
+		if e.KeyNH > table.MaxID || e.Reverse != flow.NoReverse && (owner >= w.workers || int(other) >= w.flows.Slots()) {
+			w.flows.Delete(slot)
+			return
+		}
 		if e.Flags&flow.FlagForward == 0 {
 			return
 		}

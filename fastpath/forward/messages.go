@@ -2,7 +2,8 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/flow"
-	"github.com/vragent/vragent/fastpath/frame"
+	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -17,14 +18,8 @@ type message struct {
 	tcp   flow.TCPState
 	ticks uint32
 
-	// msgFrame, msgInstall, msgClash: a packet and what is known of it.
-	addr         uint64
-	off, end     int32
-	total        int32
-	tails        int32
-	tail         [maxChunks - 1]frame.Desc
-	resolved     bool
-	sport, dport uint16
+	// msgFrame, msgInstall, msgClash: the packet.
+	parcel
 
 	// msgInstall: the reverse entry, and how the forward entry sends.
 	entry flow.Entry
@@ -41,15 +36,15 @@ const (
 	msgClash                            // the reverse key is taken: choose another port
 	msgFull                             // no room for the reverse entry: forget index
 	msgTCP                              // the other direction's TCP state moved
-	msgAge                              // delete index if it has been idle for ticks too
-	msgAlive                            // it has not: last seen at ticks
+	msgAge                              // delete index if it has been idle for ticks too; tcp as in msgTCP
+	msgAlive                            // it has not: last seen at ticks; tcp as in msgTCP
 	msgDelete                           // the other direction is gone
 )
 
 // tell queues m for worker to. It reports whether there was room.
 func (w *Worker) tell(to int, m *message) bool {
 	if !w.s.rings[w.id][to].Push(*m) {
-		w.count.drops[DropRingFull]++
+		w.count.Lost++
 		return false
 	}
 	w.wake[to] = true
@@ -58,11 +53,10 @@ func (w *Worker) tell(to int, m *message) bool {
 
 // sendFrame queues m with the packet p, which is gone from this worker then.
 func (w *Worker) sendFrame(p *pkt, to int, m *message) {
-	m.addr, m.off, m.end, m.total = p.addr, int32(p.off), int32(p.end), int32(p.total)
-	m.tail, m.tails = p.tail, int32(p.tails)
-	m.resolved, m.sport, m.dport = p.resolved, p.info.Tuple.Sport, p.info.Tuple.Dport
+	m.parcel = p.parcel
+	m.sport, m.dport = p.info.Tuple.Sport, p.info.Tuple.Dport
 	if !w.s.rings[w.id][to].Push(*m) {
-		w.drop(p, DropRingFull)
+		w.drop(p, reason.RingFull)
 		return
 	}
 	w.wake[to] = true
@@ -88,7 +82,7 @@ func (w *Worker) sendInstall(p *pkt, slot uint32, e *flow.Entry) {
 		return
 	}
 	// The port chosen after a clash brought the reverse entry home.
-	e.Flags &^= flow.FlagPending
+	e.Flags &^= flow.FlagPending | flow.FlagSplit
 	w.pair(p, slot, e)
 }
 
@@ -119,24 +113,19 @@ func (w *Worker) act(from int, m *message) {
 	case msgInstalled:
 		w.actInstalled(m, slot)
 	case msgClash:
-		if e := w.pendingEntry(slot, &m.entry); e != nil {
-			nextPort(e)
-		}
-		w.rejoin(m) // finds its entry pending and installs again
+		w.actClash(m, slot)
 	case msgFull:
 		if e := w.pendingEntry(slot, &m.entry); e != nil {
 			w.forget(slot, e)
 		}
 	case msgTCP:
 		if e := w.linked(slot, m.peer); e != nil {
-			e.TCP = mergeTCP(e.TCP, m.tcp)
+			e.TCP = entry.MergeTCP(e.TCP, m.tcp)
 		}
 	case msgAge:
 		w.actAge(from, m, slot)
 	case msgAlive:
-		if e := w.linked(slot, m.peer); e != nil {
-			e.LastSeen = m.ticks
-		}
+		w.actAlive(m, slot)
 	case msgDelete:
 		if e := w.linked(slot, m.peer); e != nil {
 			w.forget(slot, e)
@@ -148,45 +137,61 @@ func (w *Worker) act(from int, m *message) {
 func (w *Worker) rejoin(m *message) *pkt {
 	p := &w.batch[w.n]
 	w.n++
-	*p = pkt{addr: m.addr, off: int(m.off), end: int(m.end), total: int(m.total), tail: m.tail, tails: int(m.tails),
-		live: true, handed: true, resolved: m.resolved, sport: m.sport, dport: m.dport}
-	p.chunk = w.mem.Chunk(m.addr)
+	*p = pkt{parcel: m.parcel, chunk: w.mem.Chunk(m.addr), handed: true, live: true}
 	return p
 }
 
-// actInstall inserts a reverse entry; then, and only then, its packet may go.
+// actInstall inserts a reverse entry; then, and only then, its packet may go. Should
+// the answer be lost, the packet is too, and the next one installs again.
 func (w *Worker) actInstall(from int, m *message) {
 	answer := message{kind: msgInstalled, index: m.peer, entry: m.entry}
 	switch w.insertReverse(&m.entry, m.peer) {
 	case inserted:
 		answer.peer = w.lastReverse
 		if !w.tell(from, &answer) {
-			w.putFrames(m)
+			w.lose(m, reason.RingFull)
 			return
 		}
 		p := w.rejoin(m)
 		p.settled = true
 		p.nh, p.push, p.rewrite = w.tables.NH(m.nh), m.push, true
-		p.to = reversed(&m.entry)
+		p.to = entry.Reversed(&m.entry)
 	case clash:
 		m.kind, m.index = msgClash, m.peer
 		if !w.tell(from, m) {
-			w.putFrames(m)
+			w.lose(m, reason.RingFull)
 		}
 	case full:
 		answer.kind = msgFull
 		w.tell(from, &answer)
-		w.count.drops[DropFlowTableFull]++
-		w.putFrames(m)
+		w.lose(m, reason.FlowTableFull)
 	}
 }
 
-// putFrames frees the buffers of a message's packet.
-func (w *Worker) putFrames(m *message) {
+// lose drops the packet of a message.
+func (w *Worker) lose(m *message, r Reason) {
+	w.count.drops[r]++
 	w.pool.Put(m.addr)
 	for _, t := range m.tail[:m.tails] {
 		w.pool.Put(t.Addr)
 	}
+}
+
+// actClash tries another port. The packet finds its entry pending and installs
+// again.
+func (w *Worker) actClash(m *message, slot uint32) {
+	e := w.pendingEntry(slot, &m.entry)
+	if m.clashes++; m.clashes >= natTries {
+		if e != nil {
+			w.forget(slot, e)
+		}
+		w.lose(m, reason.NATPorts)
+		return
+	}
+	if e != nil {
+		entry.NextPort(e)
+	}
+	w.rejoin(m)
 }
 
 func (w *Worker) actInstalled(m *message, slot uint32) {
@@ -207,13 +212,11 @@ func (w *Worker) actInstalled(m *message, slot uint32) {
 // pendingEntry is the forward entry at slot while it waits for rev.
 func (w *Worker) pendingEntry(slot uint32, rev *flow.Entry) *flow.Entry {
 	e := w.flows.Entry(slot)
-	if e.Used == 0 || e.Flags&flow.FlagPending == 0 || e.Translated() != reversed(rev) {
+	if e.Used == 0 || e.Flags&flow.FlagPending == 0 || e.Translated() != entry.Reversed(rev) {
 		return nil
 	}
 	return e
 }
-
-func reversed(e *flow.Entry) packet.Tuple { return e.Key().Tuple.Reverse() }
 
 // mirrorTCP tells the other direction of a state change.
 func (w *Worker) mirrorTCP(slot uint32, e *flow.Entry) {
@@ -227,17 +230,8 @@ func (w *Worker) mirrorTCP(slot uint32, e *flow.Entry) {
 		return
 	}
 	if r := w.linked(at, mine); r != nil {
-		r.TCP = mergeTCP(r.TCP, e.TCP.Reverse())
+		r.TCP = entry.MergeTCP(r.TCP, e.TCP.Reverse())
 	}
-}
-
-// mergeTCP joins what two workers saw of one connection. A fresh SYN on a dead one
-// starts over.
-func mergeTCP(have, said flow.TCPState) flow.TCPState {
-	if have&flow.DEAD != 0 && said == flow.SYNr {
-		return said
-	}
-	return closing(have | said)
 }
 
 // ports restores what the frame alone does not say: the ports of a fragment.

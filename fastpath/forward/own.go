@@ -1,8 +1,10 @@
 package forward
 
 import (
+	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/fragment"
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
-	"github.com/vragent/vragent/fastpath/table"
 )
 
 // own hands packets whose flow another worker owns to that worker. Steering in
@@ -10,7 +12,7 @@ import (
 //
 //	reads:  info, keyNH, handed, resolved
 //	writes: info.Tuple (ports of fragments), resolved
-//	drops:  DropNoHead, DropRingFull
+//	drops:  reason.NoHead, reason.RingFull
 func (w *Worker) own() {
 	for i := 0; i < w.n; i++ {
 		p := &w.batch[i]
@@ -45,59 +47,19 @@ func (w *Worker) resolve(p *pkt) bool {
 		return false
 	}
 	p.resolved = true
-	k := fragKey{three.Src, three.Dst, p.info.FragID, p.keyNH, three.Proto}
+	k := fragment.Key{Src: three.Src, Dst: three.Dst, ID: p.info.FragID, KeyNH: p.keyNH, Proto: three.Proto}
 	if p.info.Frag == packet.FragHead {
-		w.frags.put(&k, p.info.Tuple.Sport, p.info.Tuple.Dport, w.now)
+		w.frags.Put(&k, p.info.Tuple.Sport, p.info.Tuple.Dport, w.now)
 		return true
 	}
-	sport, dport, ok := w.frags.get(&k, w.now)
+	sport, dport, ok := w.frags.Get(&k, w.now, fragTimeout)
 	if !ok {
-		w.drop(p, DropNoHead)
+		w.drop(p, reason.NoHead)
 		return false
 	}
 	p.info.Tuple.Sport, p.info.Tuple.Dport = sport, dport
 	return true
 }
 
-// fragments remembers the ports of fragmented packets: a direct-mapped cache; a
-// newer packet takes the place of an older one (RFC 6864: ids live for a TTL).
-type fragments struct {
-	slots [fragSlots]fragSlot
-}
-
-const (
-	fragSlots   = 2048
-	fragTimeout = 2 * Second // ticks, as Contrail
-)
-
-type fragKey struct {
-	src, dst packet.Addr
-	id       uint32
-	keyNH    table.NextHopID
-	proto    uint8
-}
-
-type fragSlot struct {
-	key          fragKey
-	sport, dport uint16
-	seen         uint32 // ticks
-	used         bool
-}
-
-func (f *fragments) slot(k *fragKey) *fragSlot {
-	t := packet.Tuple{Src: k.src, Dst: k.dst, Sport: uint16(k.id >> 16), Dport: uint16(k.id), Proto: k.proto}
-	return &f.slots[t.Hash()%fragSlots]
-}
-
-func (f *fragments) put(k *fragKey, sport, dport uint16, now uint32) {
-	*f.slot(k) = fragSlot{*k, sport, dport, now, true}
-}
-
-func (f *fragments) get(k *fragKey, now uint32) (sport, dport uint16, ok bool) {
-	s := f.slot(k)
-	if !s.used || s.key != *k || now-s.seen > fragTimeout {
-		return 0, 0, false
-	}
-	s.seen = now
-	return s.sport, s.dport, true
-}
+// fragTimeout is how long a fragment may follow another, in ticks: as Contrail.
+const fragTimeout = 2 * entry.Second

@@ -1,8 +1,8 @@
 package forward
 
 import (
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
-	"github.com/vragent/vragent/fastpath/table"
 )
 
 // refuse ends p for a reason its sender is told, where there is a way to tell: an
@@ -10,15 +10,15 @@ import (
 func (w *Worker) refuse(p *pkt, r Reason) {
 	n := 0
 	switch r {
-	case DropNoListener, DropNoBackend, DropNoPortMap, DropBackendRemoved:
+	case reason.NoListener, reason.NoBackend, reason.NoPortMap, reason.BackendRemoved:
 		if p.info.Tuple.Proto == packet.ProtoTCP {
 			n = w.reset(p)
 			break
 		}
 		n = w.unreachable(p, packet.UnreachPort)
-	case DropNoRoute:
+	case reason.NoRoute, reason.PacketLoop:
 		n = w.unreachable(p, packet.UnreachNet)
-	case DropTTLExpired:
+	case reason.TTLExpired:
 		if packet.MayAnswer(&p.info) {
 			n = packet.TimeExceeded(w.answer[:], p.data(), &p.info, w.router(p))
 		}
@@ -47,7 +47,7 @@ func (w *Worker) tooBig(p *pkt, mtu int) {
 	if packet.MayAnswer(&p.info) {
 		n = packet.FragNeeded(w.answer[:], p.data(), &p.info, w.router(p), mtu)
 	}
-	w.reply(p, DropTooBig, n)
+	w.reply(p, reason.TooBig, n)
 }
 
 // router is the address our ICMP errors come from.
@@ -69,26 +69,26 @@ func (w *Worker) reply(p *pkt, r Reason, n int) {
 		w.drop(p, r)
 		return
 	}
-	nh, push := w.tables.NH(p.vif.NH), table.Label(0)
+	back := road{nh: p.vif.NH}
 	if p.fabric {
-		hop, ok := w.tables.Lookup(p.vrf, p.info.Tuple.Src)
-		if nh = w.tables.NH(hop.NH); !ok || nh.Type != table.NHTunnel || packet.AddrFrom(nh.Dip) != p.peer {
+		var why Reason
+		if back, why = behind(w.tables, p.vrf, p.info.Tuple.Src, p.peer); why != reason.None {
 			w.drop(p, r)
 			return
 		}
-		push = hop.Label
 	}
 	w.count.drops[r]++
 	w.count.vif(p.vif.ID).Drops++
+	w.count.Answers++
 	w.replace(p, n)
-	p.nh, p.push, p.rewrite = nh, push, false
+	p.nh, p.push, p.rewrite = w.tables.NH(back.nh), back.push, false
 }
 
 // replace puts the first n bytes of w.answer in the place of p's packet.
 func (w *Worker) replace(p *pkt, n int) {
 	w.freeTails(p)
 	copy(p.chunk[replyAt:], w.answer[:n])
-	p.off, p.end, p.total = replyAt-ethLen, replyAt+n, n+ethLen
+	p.off, p.end, p.total = replyAt-packet.EthernetLen, replyAt+n, n+packet.EthernetLen
 	packet.ParseIP(p.data(), replyAt, n, &p.info)
 	p.info.L3, p.info.Len = replyAt, n
 	p.answer = true

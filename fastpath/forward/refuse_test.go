@@ -1,10 +1,8 @@
 package forward
 
 import (
-	"net/netip"
 	"testing"
 
-	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/packet/build"
 	"github.com/vragent/vragent/fastpath/table"
@@ -72,65 +70,11 @@ func reply(got, want []byte) string {
 	return ""
 }
 
-// TestSilentDrops: what nobody may be told of is dropped under its name.
-func TestSilentDrops(t *testing.T) {
-	mac := [6]byte{2, 1, 0, 0, 0, 0}
-	peer := [6]byte{2, 0, 0, 0, 0, 7}
-	fabric := link.VifMAC(1)
-	ok := build.IPv4("10.0.1.2", "10.0.0.2").UDP(53, 1000).Bytes()
-	for _, c := range []struct {
-		name  string
-		frame []byte
-		want  Reason
-	}{
-		{"short frame", []byte{1, 2, 3}, DropInvalidFrame},
-		{"vif that is not there", build.Eth(ok, link.VifMAC(999), mac), DropUnknownVif},
-		{"LLDP", append(append(vifMAC(10), mac[:]...), make([]byte, 48)...), DropInvalidProtocol},
-		{"truncated IP", build.Eth(ok, link.VifMAC(10), mac)[:30], DropInvalidPacket},
-		{"bad checksum", corrupt(build.Eth(build.IPv4("10.0.0.2", "10.0.0.3").UDP(1, 2).Bytes(), link.VifMAC(10), mac), 14+10), DropChecksum},
-		{"spoofed source", build.Eth(build.IPv4("10.0.0.9", "10.0.0.3").UDP(1, 2).Bytes(), link.VifMAC(10), mac), DropInvalidSource},
-		{"spoofed ARP", onVif(build.ARPRequest(mac, "10.0.0.9", "169.254.1.1"), 10), DropInvalidARP},
-		{"spoofed solicitation", build.Eth(build.NS("2001:db8::99", "fe80::1", mac).Bytes(), link.VifMAC(10), mac), DropInvalidND},
-		{"multicast", build.Eth(build.IPv4("10.0.0.2", "224.0.0.251").UDP(5353, 5353).Bytes(), link.VifMAC(10), mac), DropMulticast},
-		{"tunnel from a pod", build.Eth(build.IPv4("10.0.0.2", "192.0.2.2").UDP(50000, 6635).Payload(40).Bytes(), link.VifMAC(10), mac), DropTunnelFromPod},
-		{"garbage tunnel", build.Eth(build.IPv4("192.0.2.2", "192.0.2.1").UDP(50000, 6635).Payload(2).Bytes(), fabric, peer), DropInvalidTunnel},
-		{"unknown peer", build.Eth(build.Tunnel(ok, "192.0.2.66", "192.0.2.1", vrfLabel), fabric, peer), DropUnknownPeer},
-		{"unknown label", build.Eth(build.Tunnel(ok, "192.0.2.2", "192.0.2.1", 4711), fabric, peer), DropInvalidLabel},
-		{"loop", build.Eth(build.Tunnel(build.IPv4("10.0.1.2", "10.0.1.3").UDP(1, 2).Bytes(), "192.0.2.2", "192.0.2.1", vrfLabel), fabric, peer), DropPacketLoop},
-		{"source behind another node", build.Eth(build.Tunnel(build.IPv4("10.0.0.3", "10.0.0.2").UDP(1, 2).Bytes(), "192.0.2.2", "192.0.2.1", vrfLabel), fabric, peer), DropInvalidSource},
-		{"reply of a VIP without flow", build.Eth(build.Tunnel(build.IPv4(vip, "10.0.0.2").TCP(8888, 1000, "A").Bytes(), "192.0.2.2", "192.0.2.1", vrfLabel), fabric, peer), DropNoFlow},
-		{"reply of a backend without flow", build.Eth(build.IPv4("10.0.0.3", "10.0.0.2").TCP(80, 1000, "SA").Bytes(), link.VifMAC(11), mac), DropNoFlow},
-		{"ICMP error of no flow", build.Eth(build.IPv4("10.0.0.2", "10.0.0.3").PortUnreachable(build.IPv4("10.0.0.3", "10.0.0.2").UDP(5, 6).Bytes()).Bytes(), link.VifMAC(10), mac), DropICMPNoFlow},
-		{"fragment without head", build.Eth(build.Fragments(build.IPv4("10.0.0.2", "10.0.0.3").UDP(1, 2).Payload(3000).Bytes(), 1400, 9)[1], link.VifMAC(10), mac), DropNoHead},
-		{"too many chunks", build.Eth(build.IPv4("10.0.0.2", "10.0.0.3").UDP(1, 2).Payload(30000).Bytes(), link.VifMAC(10), mac), DropTooManyChunks},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			b, n1, _ := twoNodes(t, 2)
-			n1.inject(c.frame)
-			b.run()
-			b.wantDrops(" n1." + c.want.String() + "=1")
-			for vif := range n1.vifs {
-				if out := n1.got(vif); len(out) > 0 {
-					t.Errorf("%s received %s", vif, build.Describe(out[0]))
-				}
-			}
-			b.frames()
-		})
-	}
-}
-
-func vifMAC(id uint32) []byte { m := link.VifMAC(id); return m[:] }
-
-func onVif(frame []byte, id uint32) []byte { copy(frame, vifMAC(id)); return frame }
-
-func corrupt(b []byte, at int) []byte { b[at] ^= 0x55; return b }
-
 // TestUnresolvedNeighbour: until the underlay neighbour is known, packets to its
 // node are dropped by name, and flow as soon as it is.
 func TestUnresolvedNeighbour(t *testing.T) {
 	b, n1, n2 := twoNodes(t, 1)
-	tunnel := table.NextHop{ID: nhTunnel, Type: table.NHTunnel, Vif: 1, Sip: netip.MustParseAddr("192.0.2.1"),
-		Dip: netip.MustParseAddr("192.0.2.2"), SrcMAC: table.MAC{2, 0, 0, 0, 0, 9}, MTU: fabricMTU}
+	tunnel := tunnelTo("192.0.2.1", "192.0.2.2", table.MAC{})
 	n1.apply(table.Delta{Upsert: table.State{NextHops: []table.NextHop{tunnel}}})
 	n1.send("c", build.IPv4("10.0.0.2", "10.0.1.2").UDP(1, 2).Bytes())
 	b.run()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/packet/build"
-	"github.com/vragent/vragent/fastpath/table"
 )
 
 var update = flag.Bool("update", false, "write what the stories print into them")
@@ -98,9 +96,7 @@ func (s *stage) command(cmd string) {
 		s.bed.nodes[nodeOf(f[1])].send(f[1], parsePacket(s.bed.t, f[2:]))
 		s.bed.run()
 	case "backends":
-		for name, n := range s.bed.nodes {
-			n.apply(s.backends(name, n, f[1:]))
-		}
+		s.bed.backends(f[1:]...)
 	case "wait":
 		d, err := time.ParseDuration(f[1])
 		if err != nil {
@@ -122,29 +118,6 @@ func nodeOf(vif string) string {
 		return "n1"
 	}
 	return where(vif).node
-}
-
-// backends is the change that makes these the members of the service.
-func (s *stage) backends(node string, n *node, names []string) table.Delta {
-	var up table.State
-	var plain []string
-	for _, name := range names {
-		plain = append(plain, strings.TrimSuffix(name, "-"))
-	}
-	addService(&up, node, plain...)
-	for i := range up.NextHops {
-		for j := range up.NextHops[i].Members {
-			m := &up.NextHops[i].Members[j]
-			m.Draining = slices.Contains(names, m.Name+"-")
-		}
-	}
-	d := table.Delta{Upsert: up}
-	for _, pm := range n.builder.State().PortMaps {
-		if !slices.ContainsFunc(up.PortMaps, func(k table.PortMap) bool { return k.Key() == pm.Key() }) {
-			d.Remove.PortMaps = append(d.Remove.PortMaps, pm.Key())
-		}
-	}
-	return d
 }
 
 // parsePacket reads SRC > DST PROTO and options.

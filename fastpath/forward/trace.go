@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -22,10 +24,10 @@ type Step struct{ Stage, Text string }
 // why, without sending or remembering anything. The stages it calls are the ones
 // that decide packets.
 func (s *Shared) Trace(frame []byte) TraceResult {
-	probe := tracer{p: &pkt{live: true, chunk: frame, end: len(frame), total: len(frame)}}
+	probe := tracer{p: &pkt{parcel: parcel{end: len(frame), total: len(frame)}, chunk: frame, live: true}}
 	w := s.workers[0]
 	w.Do(func() {
-		if examine(w.tables, probe.p) == none {
+		if examine(w.tables, probe.p) == reason.None {
 			w = s.workers[w.ownerOf(probe.p)]
 		}
 	})
@@ -45,7 +47,7 @@ func (r *tracer) say(stage, format string, args ...any) {
 }
 
 func (r *tracer) drop(stage string, why Reason) {
-	text := reasons[why]
+	text := reason.All()[why]
 	r.say(stage, "%s: %s", text.Name, text.Sentence)
 	r.out.Verdict, r.out.Reason = "dropped", text.Name
 }
@@ -53,8 +55,8 @@ func (r *tracer) drop(stage string, why Reason) {
 func (r *tracer) run(w *Worker) {
 	p := r.p
 	r.t = w.tables
-	*p = pkt{live: true, chunk: p.chunk, end: p.end, total: p.total}
-	if why := examine(r.t, p); why != none {
+	*p = pkt{parcel: p.parcel, chunk: p.chunk, live: true}
+	if why := examine(r.t, p); why != reason.None {
 		r.drop("classify", why)
 		return
 	}
@@ -63,7 +65,7 @@ func (r *tracer) run(w *Worker) {
 		return
 	}
 	if p.info.TTL <= 1 {
-		r.drop("ttl", DropTTLExpired)
+		r.drop("ttl", reason.TTLExpired)
 		return
 	}
 	k := flow.Key{KeyNH: uint32(p.keyNH), Tuple: p.info.Tuple}
@@ -75,7 +77,7 @@ func (r *tracer) run(w *Worker) {
 		return
 	}
 	if p.info.ICMPError {
-		r.drop("flow", DropICMPNoFlow)
+		r.drop("flow", reason.ICMPNoFlow)
 		return
 	}
 	r.say("flow", "no entry for %s with key next hop %d: this is the first packet", k.Tuple, k.KeyNH)
@@ -95,8 +97,15 @@ func (r *tracer) classified(w *Worker) {
 		r.say("parse", "tunnel packet from %s, label leads to next hop %d (%s)", p.peer, p.label, r.t.NH(p.label).Type)
 	}
 	r.say("parse", "%s, %d bytes, ttl %d", p.info.Tuple, p.info.Len, p.info.TTL)
-	r.say("classify", "vif %d (%s), VRF %d (%s), key next hop %d", p.vif.ID, p.vif.Name, p.vrf, r.t.VRF(p.vrf).Name, p.keyNH)
+	r.say("classify", "vif %d (%s), VRF %d (%s), key next hop %d", p.vif.ID, p.vif.Name, p.vrf, r.vrfName(), p.keyNH)
 	r.say("owner", "worker %d of %d, by the symmetric hash of the tuple", w.ownerOf(p), w.workers)
+}
+
+func (r *tracer) vrfName() string {
+	if v := r.t.VRF(r.p.vrf); v != nil {
+		return v.Name
+	}
+	return "unknown"
 }
 
 // known follows an existing entry. A stale one would be decided again.
@@ -118,7 +127,7 @@ func (r *tracer) decide(w *Worker) {
 	var d decision
 	decide(r.t, r.p, &d)
 	r.route(&d)
-	if d.reason != none {
+	if d.reason != reason.None {
 		r.drop("decide", d.reason)
 		return
 	}
@@ -129,7 +138,7 @@ func (r *tracer) decide(w *Worker) {
 	r.send(w, &d.to, d.nh, d.push)
 	to := d.to
 	r.say("reverse", "replies %s are received with key next hop %d and go back by next hop %d (%s); their entry is worker %d's",
-		to.Reverse(), d.keyNH, d.backNH, r.t.NH(d.backNH).Type, w.owner(&to))
+		to.Reverse(), d.keyNH, d.back.nh, r.t.NH(d.back.nh).Type, w.owner(&to))
 }
 
 // route says which route or label the decision began with.
@@ -148,26 +157,19 @@ func (r *tracer) route(d *decision) {
 
 // member names the chosen member.
 func (r *tracer) member(d *decision) string {
-	nh := r.t.NH(d.scope)
-	if nh.Type == table.NHService {
-		id, _ := nh.Listener(r.p.info.Tuple.Proto, r.p.info.Tuple.Dport)
-		nh = r.t.NH(id)
-	}
-	if nh.Type != table.NHComposite || d.ecmp >= len(nh.Members) {
-		return "?"
-	}
-	m := nh.Members[d.ecmp]
+	id, _ := r.t.NH(d.scope).Listener(r.p.info.Tuple.Proto, r.p.info.Tuple.Dport)
+	m := r.t.NH(id).Members[d.ecmp]
 	return fmt.Sprintf("%s, next hop %d, label %d", m.Name, m.NH, m.Label)
 }
 
 // send says how the packet leaves.
 func (r *tracer) send(w *Worker, to *packet.Tuple, id table.NextHopID, push table.Label) {
-	if letters := natLetters(&r.p.info.Tuple, to); letters != 0 && !r.p.info.ICMPError {
+	if letters := entry.Letters(&r.p.info.Tuple, to); letters != 0 && !r.p.info.ICMPError {
 		r.say("nat", "%s: becomes %s", letters, *to)
 	}
 	nh := r.t.NH(id)
 	if mtu := w.mtu(nh); r.p.info.Len > mtu && (r.p.info.DF || r.p.info.V6) {
-		r.drop("mtu", DropTooBig)
+		r.drop("mtu", reason.TooBig)
 		return
 	} else if r.p.info.Len > mtu {
 		r.say("mtu", "larger than %d bytes: fragmented", mtu)
@@ -183,6 +185,6 @@ func (r *tracer) send(w *Worker, to *packet.Tuple, id table.NextHopID, push tabl
 		r.say("next hop", "%d: encap, vif %d (%s)", id, nh.Vif, r.t.Vif(nh.Vif).Name)
 		r.out.Verdict = "delivered"
 	default:
-		r.drop("next hop", DropNoRoute)
+		r.drop("next hop", reason.NoRoute)
 	}
 }

@@ -2,6 +2,8 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -11,7 +13,7 @@ import (
 //
 //	reads:  keyNH, info, tables, flows
 //	writes: to, nh, push, rewrite; flows
-//	drops:  DropNoRoute … DropNATPorts; refusals are answered
+//	drops:  reason.NoRoute … reason.NATPorts; refusals are answered
 func (w *Worker) track() {
 	for i := 0; i < w.n; i++ {
 		p := &w.batch[i]
@@ -23,7 +25,7 @@ func (w *Worker) track() {
 			continue
 		}
 		if p.info.TTL <= 1 {
-			w.refuse(p, DropTTLExpired)
+			w.refuse(p, reason.TTLExpired)
 			continue
 		}
 		w.trackOne(p)
@@ -44,7 +46,7 @@ func (w *Worker) trackOne(p *pkt) {
 		}
 	}
 	decide(w.tables, p, &w.decide)
-	if r := w.decide.reason; r != none {
+	if r := w.decide.reason; r != reason.None {
 		w.refuse(p, r)
 		return
 	}
@@ -68,6 +70,17 @@ func (w *Worker) hit(p *pkt, slot uint32, e *flow.Entry) {
 	w.obey(p, e)
 }
 
+// tcp moves the state of a pair. Nothing is sent to another worker unless the state
+// changed, which is a handful of times in a connection.
+func (w *Worker) tcp(slot uint32, e *flow.Entry, flags uint8) {
+	next := entry.NextTCP(e.TCP, flags)
+	if next == e.TCP {
+		return
+	}
+	e.TCP = next
+	w.mirrorTCP(slot, e)
+}
+
 // obey copies the entry's decision into the packet.
 func (w *Worker) obey(p *pkt, e *flow.Entry) {
 	p.nh = w.tables.NH(table.NextHopID(e.NH))
@@ -81,82 +94,67 @@ func (w *Worker) obey(p *pkt, e *flow.Entry) {
 // while that serves; a stale reverse entry only finds its way back again. When it
 // returns false, e is gone, and p too if it was refused.
 func (w *Worker) current(p *pkt, slot uint32, e *flow.Entry) bool {
-	gen := w.tables.NH(table.NextHopID(e.Scope)).Gen
-	if gen == e.Gen {
+	if w.tables.NH(table.NextHopID(e.Scope)).Gen == e.Gen {
 		return true
 	}
 	if e.Flags&flow.FlagForward == 0 {
 		return w.reroute(p, slot, e)
 	}
-	d := &w.decide
 	if w.keeps(p, e) {
-		e.Gen = gen
 		return true
 	}
+	d := &w.decide
 	decide(w.tables, p, d)
 	switch {
-	case d.reason != none:
+	case d.reason != reason.None:
 		w.removePair(slot, e)
 		w.refuse(p, d.reason)
 		return false
-	case d.ecmp < 0 && d.to == e.Translated() && e.Member() < 0:
-		e.NH, e.Scope, e.Gen = uint32(d.nh), uint32(d.scope), w.tables.NH(d.scope).Gen
-		e.LabelECMP = flow.PackLabelECMP(d.push, -1)
-		return true
-	case e.Proto == packet.ProtoTCP && p.info.TCPFlags&tcpSYN == 0 && e.Member() >= 0:
+	case e.Member() >= 0 && e.Proto == packet.ProtoTCP && p.info.TCPFlags&packet.SYN == 0 && isService(w.tables.NH(d.scope)):
 		w.removePair(slot, e)
-		w.refuse(p, DropBackendRemoved)
+		w.refuse(p, reason.BackendRemoved)
 		return false
+	case w.alike(e, d):
+		e.NH, e.LabelECMP = uint32(d.nh), flow.PackLabelECMP(d.push, d.ecmp)
+		w.approve(e, d.scope)
+		return true
 	}
 	w.removePair(slot, e)
 	return false // decided afresh: UDP and new connections find another backend
 }
 
-// keeps says that the backend e is pinned to is still a member of its service,
-// serving or draining, and updates its position.
+// approve says that e holds as things stand with the next hop scope.
+func (w *Worker) approve(e *flow.Entry, scope table.NextHopID) {
+	e.Scope, e.Gen = uint32(scope), w.tables.NH(scope).Gen
+}
+
+// alike says that d fits the reverse entry that e has: packets become the same, and
+// replies are received as before. A source port translated because of a clash stays.
+func (w *Worker) alike(e *flow.Entry, d *decision) bool {
+	to := e.Translated()
+	to.Sport = d.to.Sport
+	tunnels := w.tables.NH(table.NextHopID(e.NH)).Type == table.NHTunnel && w.tables.NH(d.nh).Type == table.NHTunnel
+	return to == d.to && (e.NH == uint32(d.nh) || tunnels)
+}
+
+// keeps says that the member e is pinned to is still one of what the route or label
+// leads to now, serving or draining, and updates its position.
 func (w *Worker) keeps(p *pkt, e *flow.Entry) bool {
-	if e.Member() < 0 {
+	hop, ok := root(w.tables, p)
+	if !ok || e.Member() < 0 {
 		return false
 	}
-	t := w.tables
-	nh := t.NH(table.NextHopID(e.Scope))
-	if nh.Type == table.NHService {
-		id, ok := nh.Listener(p.info.Tuple.Proto, p.info.Tuple.Dport)
-		if !ok {
-			return false
-		}
-		nh = t.NH(id)
-	}
-	if nh.Type != table.NHComposite {
+	id, ok := w.tables.NH(hop.NH).Listener(e.Proto, e.Dport)
+	if !ok {
 		return false
 	}
-	pos := position(nh.Members, e)
+	pos := entry.Position(w.tables.NH(id).Members, e)
 	if pos < 0 || !w.stillMapped(e) {
 		return false
 	}
 	e.LabelECMP = flow.PackLabelECMP(e.Label(), pos)
+	w.approve(e, hop.NH)
 	return true
-}
-
-// position finds the member e is pinned to, first where it was: the next hop and
-// label name a VMI; a backend that is no VMI is named by its address.
-func position(members []table.Member, e *flow.Entry) int {
-	if i := e.Member(); i >= 0 && i < len(members) && pinned(&members[i], e) {
-		return i
-	}
-	for i := range members {
-		if pinned(&members[i], e) {
-			return i
-		}
-	}
-	return -1
-}
-
-func pinned(m *table.Member, e *flow.Entry) bool {
-	if uint32(m.NH) != e.NH || m.Label != e.Label() || m.NH == 0 {
-		return false
-	}
-	return !m.DNAT.IsValid() || packet.AddrFrom(m.DNAT.Addr()) == e.NatDst && m.DNAT.Port() == e.NatDport
 }
 
 // stillMapped says that a local backend's port map translates as it did.
@@ -169,25 +167,30 @@ func (w *Worker) stillMapped(e *flow.Entry) bool {
 	return ok && fixed == e.NatDst && target == e.NatDport
 }
 
-// reroute finds the way back of a reverse entry again.
+// reroute finds the way back of a reverse entry again: to the interface it came
+// from, or by the same tunnel if that still leads there, or else by another.
 func (w *Worker) reroute(p *pkt, slot uint32, e *flow.Entry) bool {
 	t := w.tables
-	switch nh := t.NH(table.NextHopID(e.NH)); nh.Type {
+	nh := t.NH(table.NextHopID(e.NH))
+	switch v := t.Vif(nh.Vif); nh.Type {
 	case table.NHEncap, table.NHHost:
-		if v := t.Vif(nh.Vif); v != nil && (nh.Type == table.NHHost || v.Owns(e.NatDst)) {
-			e.Gen = t.NH(table.NextHopID(e.Scope)).Gen
+		if nh.Type == table.NHHost || v != nil && v.Owns(e.NatDst) {
+			w.approve(e, table.NextHopID(e.Scope))
 			return true
 		}
 	default:
-		hop, ok := t.Lookup(table.VRFID(e.VRF), e.NatDst)
-		if nh := t.NH(hop.NH); ok && nh.Type == table.NHTunnel {
-			e.NH, e.Scope, e.Gen = uint32(hop.NH), uint32(hop.NH), nh.Gen
-			e.LabelECMP = flow.PackLabelECMP(hop.Label, -1)
+		r, why := behind(t, table.VRFID(e.VRF), e.NatDst, packet.AddrFrom(nh.Dip))
+		if why != reason.None {
+			r, why = behind(t, table.VRFID(e.VRF), e.NatDst, packet.Addr{})
+		}
+		if why == reason.None {
+			e.NH, e.LabelECMP = uint32(r.nh), flow.PackLabelECMP(r.push, -1)
+			w.approve(e, r.scope)
 			return true
 		}
 	}
 	w.removePair(slot, e)
-	w.refuse(p, DropNoFlow)
+	w.drop(p, reason.NoFlow)
 	return false
 }
 
@@ -199,11 +202,11 @@ func (w *Worker) trackError(p *pkt) {
 	k := flow.Key{KeyNH: uint32(p.keyNH), Tuple: in.Inner.Reverse()}
 	slot, ok := w.flows.Lookup(&k)
 	if !ok {
-		w.drop(p, DropICMPNoFlow)
+		w.drop(p, reason.ICMPNoFlow)
 		return
 	}
 	if in.TTL <= 1 {
-		w.drop(p, DropTTLExpired)
+		w.drop(p, reason.TTLExpired)
 		return
 	}
 	e := w.flows.Entry(slot)

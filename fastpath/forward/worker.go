@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/fragment"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/packet"
@@ -33,7 +35,7 @@ type Worker struct {
 	tx     [txSize]frame.Desc
 	ntx    int
 	wake   [maxWorkers]bool // workers to wake at the end of the turn
-	frags  fragments
+	frags  fragment.Ports
 	aging  aging
 	quota  []uint32 // forward entries per key next hop
 	answer [answerSize]byte
@@ -62,10 +64,7 @@ const (
 )
 
 // TickShift turns monotonic nanoseconds into the ticks of flow entries.
-const TickShift = 24
-
-// Second is about a second in ticks of 16.8 ms.
-const Second = 60
+const TickShift = entry.TickShift
 
 func newWorker(s *Shared, id int, l link.Link) *Worker {
 	w := &Worker{
@@ -76,7 +75,8 @@ func newWorker(s *Shared, id int, l link.Link) *Worker {
 	w.tables = s.tables.Load()
 	w.count.init()
 	w.aging.visit = w.visit
-	w.recount()
+	w.grow()
+	w.adopt()
 	return w
 }
 
@@ -149,7 +149,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// sleep waits for frames, messages or calls. The flag is up before the rings are
+// sleep waits for frames, messages or calls, unless there is work to do. The flag is up before the rings are
 // looked at again: a sender either sees it, or its message is seen here.
 func (w *Worker) sleep() {
 	w.sleeping.Store(true)
@@ -166,7 +166,7 @@ func (w *Worker) pending() bool {
 			return true
 		}
 	}
-	return len(w.calls) > 0
+	return len(w.calls) > 0 || w.aging.hurry > 0
 }
 
 // Wake makes a sleeping worker turn.

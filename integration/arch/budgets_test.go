@@ -24,6 +24,10 @@ var wideStructs = map[string]string{
 	"fastpath/control.Flow":         "one line of `vragent flow`; fields are columns",
 	"fastpath/control.WorkerStatus": "counters; fields are columns",
 	"fastpath/flow.Entry":           "the 128-byte cell, laid out by hand",
+	"fastpath/forward.Worker":       "the state of one thread, grouped by owner; its stages share nothing else",
+	"fastpath/forward.pkt":          "one packet of a batch: the columns that stages read and write",
+	"fastpath/forward.Counters":     "counters; fields are columns",
+	"agent/record.Attachment":       "one record of the ledger",
 	"fastpath/packet.Info":          "what one parse finds; a stage reads a few of them",
 }
 

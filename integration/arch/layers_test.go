@@ -24,7 +24,7 @@ var layers = []struct {
 		"controller/watch", "controller/hub", "controller/api", "controller/certs",
 		"controller/converge", "controller/lease",
 	}},
-	{"wiring", []string{"fastpath/engine", "agent/cli", "controller/cli"}},
+	{"wiring", []string{"fastpath/engine", "agent/loop", "agent/cli", "controller/cli"}},
 	{"programs", []string{"plugin", "agent", "controller"}},
 	{"tests", []string{"integration"}},
 }
@@ -32,6 +32,7 @@ var layers = []struct {
 // neighbours are the imports within a layer that are meant, with the reason.
 var neighbours = map[[2]string]string{
 	{"agent/record", "fastpath/table"}:           "an attachment holds labels and ids by their types",
+	{"agent/state", "agent/compile"}:             "the node's state is what compile reads; it keeps compile's ids",
 	{"agent/kernel", "fastpath/link/steer"}:      "the punt link's names and sizes are steering's",
 	{"fastpath/flow", "fastpath/table"}:          "an entry names a label and a next hop by their types",
 	{"fastpath/frame", "fastpath/ring"}:          "a foreign chunk goes home over a ring",

@@ -14,10 +14,7 @@ import (
 	"github.com/vragent/vragent/integration/testbed"
 )
 
-const topology = `
-The cluster
-===========
-            controller 172.31.0.1 ── underlay ── outside 198.51.100.99
+const topology = `            controller 172.31.0.1 ── underlay ── outside 198.51.100.99
                                       │    │
              172.31.0.11  node1 ──────┘    └────── node2  172.31.0.12
              ┌───────────┬┴──────────┐  ┌───────────┬┴──────────┐
@@ -42,6 +39,7 @@ func (d *demo) load(ctx context.Context, addr string) (map[string]int, error) {
 
 // report says in plain words what was built and seen.
 func (d *demo) report(ctx context.Context, shares map[string]int) error {
+	heading("The cluster")
 	fmt.Print(topology)
 	for _, p := range pods {
 		pod := d.Pod(p.name)
@@ -58,13 +56,18 @@ func (d *demo) report(ctx context.Context, shares map[string]int) error {
 	if err := d.explainFlows(ctx); err != nil {
 		return err
 	}
+	heading("How to look further")
 	fmt.Print(lookFurther)
 	return nil
 }
 
+func heading(text string) {
+	fmt.Printf("\n%s\n%s\n", text, strings.Repeat("=", len(text)))
+}
+
 // printShares fails when a backend got too few or too many.
 func printShares(shares map[string]int) error {
-	fmt.Printf("\nWho answered the %d connections\n===============================\n", connections)
+	heading(fmt.Sprintf("Who answered the %d connections", connections))
 	var uneven []string
 	for _, p := range pods[1:] {
 		n := shares[p.name]
@@ -147,7 +150,7 @@ func (d *demo) explainRoute(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nHow node1 leads to %s\n===========================\n", vip)
+	heading("How node1 leads to " + vip)
 	fmt.Printf("The client's node looks the address up in the client's VRF (%d) and finds next hop %d.\n", v.route.VRF, v.route.NH)
 	if err := d.quote(ctx, "node1", "vragent", "rt", "--get", vip+"/32", "--vrf", fmt.Sprint(v.route.VRF)); err != nil {
 		return err
@@ -163,14 +166,13 @@ func (d *demo) explainRoute(ctx context.Context) error {
 			fmt.Printf("  %-10s next hop %d: %s, vif %d\n", m.Name, m.NH, h.Type, h.Vif)
 		}
 	}
-	fmt.Println()
 	return d.quote(ctx, "node1", "vragent", "nh", "--get", fmt.Sprint(hop.ID))
 }
 
 // explainFlows shows the two entries of the open connection on both nodes.
 func (d *demo) explainFlows(ctx context.Context) error {
-	fmt.Printf("One connection, on both nodes\n=============================\n"+
-		"%s is connected to %s:%s and was given %s. Its own node only chose\n"+
+	heading("One connection, on both nodes")
+	fmt.Printf("%s is connected to %s:%s and was given %s. Its own node only chose\n"+
 		"the backend and tunnelled the packets, still addressed to the VIP (Action F):\n", d.held.client, vip, webPort, d.held.backend)
 	if err := d.quote(ctx, "node1", "vragent", "flow", "--match", d.held.client); err != nil {
 		return err
@@ -197,9 +199,7 @@ func (d *demo) quote(ctx context.Context, place string, argv ...string) error {
 	return err
 }
 
-const lookFurther = `How to look further
-===================
-Run "make demo-up" to have it stay, then for example:
+const lookFurther = `Run "make demo-up" to have it stay, then for example:
     build/demo/node1 vragent status                        health of the node, condition by condition
     build/demo/node1 vragent flow                          every conversation
     build/demo/node2 vragent mpls                          labels; nh, rt, vif, vrf, dropstats, vmi, block likewise
@@ -210,5 +210,6 @@ Run "make demo-up" to have it stay, then for example:
     build/demo/client curl -s 198.51.100.99                a host outside the cluster
     build/demo/controller tcpdump -ni br0 udp port 6635    the tunnel on the wire
     cat build/demo/pids                                    what to stop, kill and watch
+    build/demo/node1 vragent run &                         the agent again, after you killed it
 "make demo-down" removes every trace.
 `

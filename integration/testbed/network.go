@@ -21,6 +21,7 @@ import (
 // it knows no pod address.
 func (l *Lab) buildNetwork(ctx context.Context) error {
 	l.Underlay, l.Outside = l.place("underlay"), l.place("outside")
+	l.Underlay.Env = []string{"VRCONTROLLER_CONFIG=" + l.controllerFile()}
 	places := []*Place{l.Underlay, l.Outside}
 	for i, name := range l.Config.Nodes {
 		n := &Node{

@@ -86,6 +86,15 @@ func (l *Lab) Check(ctx context.Context, p *Pod) error {
 	})
 }
 
+// Detach runs DEL and removes the pod's namespace.
+func (l *Lab) Detach(ctx context.Context, p *Pod) error {
+	if err := l.Del(ctx, p); err != nil {
+		return fmt.Errorf("detach %s: %w", p.Name, err)
+	}
+	delete(l.pods, p.Name)
+	return deleteNamespace(p.Netns)
+}
+
 // GC tells the plugin which pods of the node are still there.
 func (l *Lab) GC(ctx context.Context, n *Node, valid ...*Pod) error {
 	args := &libcni.GCArgs{}
@@ -97,6 +106,15 @@ func (l *Lab) GC(ctx context.Context, n *Node, valid ...*Pod) error {
 		return err
 	}
 	return n.Do(func() error { return l.runtime(n).GCNetworkList(ctx, list, args) })
+}
+
+// Status asks the plugin of the node whether it can serve ADD.
+func (l *Lab) Status(ctx context.Context, n *Node) error {
+	list, err := libcni.NetworkConfFromFile(n.ConflistFile())
+	if err != nil {
+		return err
+	}
+	return n.Do(func() error { return l.runtime(n).GetStatusNetworkList(ctx, list) })
 }
 
 // Pod returns an attached pod, nil if there is none of that name.

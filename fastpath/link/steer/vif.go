@@ -181,10 +181,13 @@ func (s *Steer) gone(at attachment) error {
 }
 
 // Vifs returns the vifs that are attached, in order of their ids. A vif whose
-// device has gone is none of them.
+// device has gone is none of them, and is forgotten.
 func (s *Steer) Vifs() ([]table.VifID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.sweep(); err != nil {
+		return nil, fmt.Errorf("list vifs: %w", err)
+	}
 	var ids []table.VifID
 	var id uint32
 	var e steerExit
