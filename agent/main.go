@@ -24,11 +24,8 @@ var version = "dev" // set by the linker
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	app := &urfave.App{
-		Name: "vragent", Usage: "virtual router of a Kubernetes node", Version: version, HideHelpCommand: true,
-		EnableBashCompletion: true,
-		Commands:             append([]*urfave.Command{runCommand(), fastpathCommand(), uninstallCommand()}, cli.Commands()...),
-	}
+	app := cli.NewApp(version, runCommand(), fastpathCommand(), uninstallCommand())
+	app.EnableBashCompletion = true
 	if err := app.RunContext(ctx, os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "vragent:", err)
 		os.Exit(1)

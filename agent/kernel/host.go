@@ -53,7 +53,10 @@ func EnsureHost(name string, mtu int) (compile.Host, error) {
 	}
 	// Packets of pods come in here and leave by other interfaces: the strict
 	// check of the source would refuse those of networks without a route yet.
-	if err := errors.Join(sysctl("ipv4/conf/"+name+"/rp_filter", "0"), sysctl("ipv6/conf/"+name+"/accept_ra", "0")); err != nil {
+	// Nobody else is on this link: no need to look for duplicates for two seconds.
+	err = errors.Join(sysctl("ipv4/conf/"+name+"/rp_filter", "0"),
+		sysctl("ipv6/conf/"+name+"/accept_ra", "0"), sysctl("ipv6/conf/"+name+"/accept_dad", "0"))
+	if err != nil {
 		return compile.Host{}, fmt.Errorf("host interface %s: %w", name, err)
 	}
 	return compile.Host{Tap: tap, Ifindex: t.Attrs().Index, MAC: toMAC(l.Attrs().HardwareAddr), MTU: mtu}, nil

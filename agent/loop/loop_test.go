@@ -372,6 +372,12 @@ func TestRestart(t *testing.T) {
 	if _, err := New(m.cfg); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d holds it", os.Getpid())) {
 		t.Errorf("a second agent: %v", err)
 	}
+	elsewhere, apart := m.cfg, *m.cfg.Agent
+	apart.RunDir, apart.StateDir = t.TempDir(), t.TempDir()
+	elsewhere.Agent = &apart
+	if _, err := New(elsewhere); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d is the agent of this node", os.Getpid())) {
+		t.Errorf("a second agent in folders of its own: %v", err)
+	}
 	a.stop()
 
 	b := m.start()
@@ -540,10 +546,11 @@ func TestNoFastPath(t *testing.T) {
 	m.cfg.Command = nil
 	a := m.start()
 	a.say(cluster()...)
-	r := a.ask(&rpc.Request{Ready: &rpc.Empty{}})
-	if r.Error == nil || r.Error.Code != rpc.CodeDegraded || !strings.Contains(r.Error.Message, "not to start one") {
-		t.Errorf("STATUS: %v", r.Error)
-	}
+	var r *rpc.Reply
+	eventually(t, func() string { return fmt.Sprintf("STATUS: %v", r.Error) }, func() bool {
+		r = a.ask(&rpc.Request{Ready: &rpc.Empty{}})
+		return r.Error != nil && r.Error.Code == rpc.CodeDegraded && strings.Contains(r.Error.Message, "not to start one")
+	})
 	waiting := make(chan int, 1)
 	a.events.call(context.Background(), func() { waiting <- len(a.turn.progress.waiting) })
 	if n := <-waiting; n != 1 {

@@ -205,13 +205,7 @@ func TestIdleFlowsGo(t *testing.T) {
 		if len(n1.flows()) < 80 {
 			t.Fatalf("only %d entries", len(n1.flows()))
 		}
-		pass := func(d time.Duration) {
-			for range d / (50 * time.Millisecond) {
-				b.now += uint64(50 * time.Millisecond)
-				b.run()
-			}
-		}
-		pass(200 * time.Second)
+		b.elapse(200 * time.Second)
 		for _, e := range append(n1.flows(), n2.flows()...) {
 			if e.Proto == 17 {
 				t.Errorf("UDP flow %v is still there", e.Key())
@@ -220,7 +214,7 @@ func TestIdleFlowsGo(t *testing.T) {
 		if got := len(n1.flows()); got < 40 {
 			t.Errorf("%d TCP entries are left on n1, want 40 at least", got)
 		}
-		pass(7500 * time.Second)
+		b.elapse(7500 * time.Second)
 		if n := len(n1.flows()) + len(n2.flows()); n != 0 {
 			t.Errorf("%d entries are left", n)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/packet/build"
 )
@@ -22,8 +23,12 @@ var update = flag.Bool("update", false, "write what the stories print into them"
 // list of scenes: commands, a line ----, and everything that happened: each packet
 // that reached somebody, and every counter that moved. A stray one fails.
 //
-//	send POD SRC[:PORT] > DST[:PORT] udp|tcp FLAGS|sctp|ping [ttl N] [df] [len N]
-//	backends NAME…            the service's members on both nodes; NAME- is draining
+//	send POD SRC[:PORT] > DST[:PORT] udp|tcp FLAGS|sctp|ping|pong [ttl N] [df] [len N]
+//	tunnel PEER LABEL SRC…    the same from the fabric to n1
+//	unreachable POD           the pod refuses what it received last with an ICMP error
+//	backends [tcp|udp] NAME…  the service's members on both nodes; NAME- is draining
+//	external ADDR:PORT        the service's one member is no pod
+//	quota N                   flows an interface may hold, per worker
 //	wait DURATION             the virtual clock moves on
 //	flows NODE                prints its flow entries
 //
@@ -95,6 +100,28 @@ func (s *stage) command(cmd string) {
 	case "send":
 		s.bed.nodes[nodeOf(f[1])].send(f[1], parsePacket(s.bed.t, f[2:]))
 		s.bed.run()
+	case "tunnel":
+		ip := parsePacket(s.bed.t, f[3:])
+		label, _ := strconv.Atoi(f[2])
+		s.bed.nodes["n1"].inject(build.Eth(build.Tunnel(ip, f[1], "192.0.2.1", uint32(label)), link.VifMAC(1), mac))
+		s.bed.run()
+	case "unreachable":
+		n := s.bed.nodes[nodeOf(f[1])]
+		last := n.sent[f[1]][len(n.sent[f[1]])-1]
+		var in packet.Info
+		packet.ParseIP(last, 0, len(last), &in)
+		n.send(f[1], build.IP(in.Tuple.Dst.String(), in.Tuple.Src.String()).PortUnreachable(last).Bytes())
+		s.bed.run()
+	case "external":
+		s.bed.external(f[1])
+	case "quota":
+		n, err := strconv.Atoi(f[1])
+		if err != nil {
+			s.bed.t.Fatalf("%s: %v", cmd, err)
+		}
+		for _, node := range s.bed.nodes {
+			node.shared.opts.MaxVifFlows = n
+		}
 	case "backends":
 		s.bed.backends(f[1:]...)
 	case "wait":
@@ -102,10 +129,7 @@ func (s *stage) command(cmd string) {
 		if err != nil {
 			s.bed.t.Fatalf("%s: %v", cmd, err)
 		}
-		for range d / (50 * time.Millisecond) {
-			s.bed.now += uint64(50 * time.Millisecond)
-			s.bed.run()
-		}
+		s.bed.elapse(d)
 	case "flows":
 		s.printed = append(s.printed, printFlows(s.bed.nodes[f[1]])...)
 	default:
@@ -137,6 +161,8 @@ func parsePacket(t *testing.T, f []string) []byte {
 		p.SCTP(sport, dport).Init(1)
 	case "ping":
 		p.Echo(sport, 1)
+	case "pong":
+		p.EchoReply(dport, 1)
 	}
 	for i := 0; i < len(rest); i++ {
 		switch rest[i] {

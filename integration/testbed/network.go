@@ -75,7 +75,9 @@ func (p *Place) duplicateAddressDetection(on bool) error {
 	if on {
 		value = "1"
 	}
-	return p.Sysctl(map[string]string{"net/ipv6/conf/default/dad_transmits": value})
+	// Without accept_dad a link-local address is there at once; with no transmits
+	// alone it still waits up to a second (RFC 4862 section 5.4.2).
+	return p.Sysctl(map[string]string{"net/ipv6/conf/default/dad_transmits": value, "net/ipv6/conf/default/accept_dad": value})
 }
 
 func (l *Lab) buildUnderlay(ctx context.Context) error {

@@ -1,0 +1,164 @@
+package forward
+
+import (
+	"testing"
+	"time"
+
+	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/packet/build"
+)
+
+// splitPort is a source port from which the flow c > VIP of one listener, translated
+// to b1, has its entries at two workers: the forward one at from.
+func (n *node) splitPort(from int, proto uint8, dport, target uint16) uint16 {
+	w := n.workers[0]
+	for port := uint16(1024); ; port++ {
+		there := packet.Tuple{Src: addr("10.0.0.2"), Dst: addr(vip), Sport: port, Dport: dport, Proto: proto}
+		back := packet.Tuple{Src: addr("10.0.0.2"), Dst: addr("10.0.0.3"), Sport: port, Dport: target, Proto: proto}
+		if w.owner(&there) == from && w.owner(&back) != from {
+			return port
+		}
+	}
+}
+
+// clog fills the ring, for one turn of its reader.
+func (n *node) clog(from, to int) {
+	for n.shared.rings[from][to].Push(message{kind: msgDelete, index: flow.Index(to, 0), peer: flow.NoReverse - 1}) {
+	}
+}
+
+// TestLostMessages: whatever a full ring swallows, packets are dropped by name and
+// the next ones, or those a few seconds later, pass.
+func TestLostMessages(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lose  func(b *bed, n1 *node, request []byte)
+		drops string
+		heals time.Duration
+	}{
+		{"install", func(b *bed, n1 *node, request []byte) {
+			n1.clog(0, 1)
+			n1.next = 0
+			n1.send("c", request)
+		}, " n1.handoff-ring-full=1", 0},
+		{"installed", func(b *bed, n1 *node, request []byte) {
+			n1.next = 0
+			n1.send("c", request)
+			n1.workers[0].Turn(b.now)
+			n1.clog(1, 0)
+			n1.workers[1].Turn(b.now)
+		}, " n1.handoff-ring-full=1", 0},
+		{"delete of the reverse entry", func(b *bed, n1 *node, request []byte) {
+			n1.send("c", request)
+			b.run()
+			n1.one("b1")
+			n1.clog(1, 0)
+			n1.evict(1)
+		}, "", 11 * time.Second},
+		{"delete of the forward entry", func(b *bed, n1 *node, request []byte) {
+			n1.send("c", request)
+			b.run()
+			n1.one("b1")
+			n1.clog(0, 1)
+			n1.evict(0)
+		}, "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, n1, _ := twoNodes(t, 2)
+			b.backends("b1")
+			port := n1.splitPort(0, packet.ProtoUDP, 53, 5353)
+			request := build.IPv4("10.0.0.2", vip).UDP(port, 53)
+			c.lose(b, n1, request.Bytes())
+			b.run()
+			n1.got("b1")
+			b.wantDrops(c.drops)
+			for range c.heals / time.Second {
+				n1.send("c", request.Bytes())
+				b.elapse(time.Second)
+			}
+			n1.got("b1")
+			n1.got("c")
+			pass(b, n1, "c", n1, "b1", false, request, build.IPv4("10.0.0.2", "10.0.0.3").TTL(63).UDP(port, 5353))
+			pass(b, n1, "b1", n1, "c", false, build.IPv4("10.0.0.3", "10.0.0.2").UDP(5353, port), build.IPv4(vip, "10.0.0.2").TTL(63).UDP(53, port))
+			b.frames()
+		})
+	}
+}
+
+// evict removes all entries of one worker, as if others had needed their places.
+func (n *node) evict(worker int) {
+	w := n.workers[worker]
+	w.flows.Scan(w.flows.Slots(), func(slot uint32, e *flow.Entry) { w.removePair(slot, e) })
+}
+
+// TestLostTCPState: the worker of one direction does not hear how the connection ended.
+// Both entries go soon all the same.
+func TestLostTCPState(t *testing.T) {
+	for name, end := range map[string]func(n1 *node, port uint16){
+		"reset by the server": func(n1 *node, port uint16) {
+			n1.next = 1
+			n1.send("b1", build.IPv4("10.0.0.3", "10.0.0.2").TCP(80, port, "R").Bytes())
+			n1.clog(1, 0)
+			n1.workers[1].Turn(n1.bed.now)
+		},
+		"reset by the client": func(n1 *node, port uint16) {
+			n1.next = 0
+			n1.send("c", build.IPv4("10.0.0.2", vip).TCP(port, 8888, "R").Bytes())
+			n1.clog(0, 1)
+			n1.workers[0].Turn(n1.bed.now)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, n1, _ := twoNodes(t, 2)
+			b.backends("b1")
+			port := n1.splitPort(0, packet.ProtoTCP, 8888, 80)
+			connect(b, port)
+			if got := len(n1.flows()); got != 2 {
+				t.Fatalf("%d entries, want 2", got)
+			}
+			end(n1, port)
+			if n1.workers[0].count.Lost+n1.workers[1].count.Lost != 1 {
+				t.Fatal("no message was lost")
+			}
+			b.elapse(30 * time.Second)
+			if got := printFlows(n1); len(got) != 0 {
+				t.Errorf("still there: %v", got)
+			}
+			b.frames()
+		})
+	}
+}
+
+// TestTupleUsedAgain: a connection from a port whose last one was closed, or reset, is
+// a new one, on both sides of a split pair.
+func TestTupleUsedAgain(t *testing.T) {
+	eachWorkers(t, func(t *testing.T, workers int) {
+		for _, end := range []string{"R", "FA"} {
+			b, n1, _ := twoNodes(t, workers)
+			b.backends("b1")
+			for port := range uint16(16) {
+				port += 1000
+				connect(b, port)
+				n1.send("c", build.IPv4("10.0.0.2", vip).TCP(port, 8888, end).Bytes())
+				n1.send("b1", build.IPv4("10.0.0.3", "10.0.0.2").TCP(80, port, end).Bytes())
+				b.run()
+				n1.got("b1")
+				n1.got("c")
+				connect(b, port)
+				n1.send("b1", build.IPv4("10.0.0.3", "10.0.0.2").TCP(80, port, "A").Bytes())
+				b.run()
+				n1.one("c")
+			}
+			for _, e := range n1.flows() {
+				if e.TCP.String() != "SSrEEr" {
+					t.Errorf("after %s: %v is %s", end, e.Key().Tuple, e.TCP)
+				}
+			}
+			if got := len(n1.flows()); got != 32 {
+				t.Errorf("%d entries, want 32", got)
+			}
+			b.wantDrops("")
+		}
+	})
+}
