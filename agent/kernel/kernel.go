@@ -72,6 +72,29 @@ func Taps() (map[string]int, error) {
 	return taps, nil
 }
 
+// podAlias begins the alias that the plugin gives a pod's tap.
+const podAlias = "vrouter:"
+
+// MutePods sets the tap of every pod down and returns how many there are: without
+// steering, their packets would reach the host's own stack.
+func MutePods() (int, error) {
+	links, err := linkList()
+	if err != nil {
+		return 0, fmt.Errorf("list interfaces: %w", err)
+	}
+	n := 0
+	for _, l := range links {
+		if !strings.HasPrefix(l.Attrs().Alias, podAlias) {
+			continue
+		}
+		if err := netlink.LinkSetDown(l); err != nil && !notFound(err) {
+			return n, fmt.Errorf("tap %s: set down: %w", l.Attrs().Name, err)
+		}
+		n++
+	}
+	return n, nil
+}
+
 // DeleteTap removes a tap and with it the pod's end. One that is gone is no error.
 func DeleteTap(name string) error {
 	l, err := netlink.LinkByName(name)

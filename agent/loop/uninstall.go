@@ -23,7 +23,7 @@ const stopTime = 5 * time.Second
 
 // Uninstall takes away what an agent made: its fast path, the pinned programs,
 // the punt link, the host's interface and the firewall chains. Pods' interfaces
-// and the ledger stay: they belong to the pods.
+// and the ledger stay, for they belong to the pods; the interfaces are set down.
 func Uninstall(a *conf.Agent, log *slog.Logger) error {
 	if c, err := wire.Dial(filepath.Join(a.RunDir, rpc.SocketName)); err == nil {
 		defer c.Close()
@@ -32,7 +32,11 @@ func Uninstall(a *conf.Agent, log *slog.Logger) error {
 	if err := stopFastPath(a.RunDir); err != nil {
 		return fmt.Errorf("uninstall: %w", err)
 	}
-	err := errors.Join(
+	pods, err := kernel.MutePods()
+	if err != nil {
+		return fmt.Errorf("uninstall: %w", err)
+	}
+	err = errors.Join(
 		steer.Remove(filepath.Join(a.RunDir, "bpf")),
 		kernel.RemovePunt(),
 		kernel.RemoveHost(a.Host.Interface),
@@ -42,11 +46,7 @@ func Uninstall(a *conf.Agent, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("uninstall: %w", err)
 	}
-	taps, err := kernel.Taps()
-	if err != nil {
-		return fmt.Errorf("uninstall: %w", err)
-	}
-	log.Info("uninstalled; the ledger stays", "ledger", a.StateDir, "pods without network", len(taps))
+	log.Info("uninstalled; the ledger stays", "ledger", a.StateDir, "pods without network", pods)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package forward
 import (
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table"
 )
 
 // refuse ends p for a reason its sender is told, where there is a way to tell: an
@@ -50,14 +51,18 @@ func (w *Worker) tooBig(p *pkt, mtu int) {
 	w.reply(p, reason.TooBig, n)
 }
 
-// router is the address our ICMP errors come from.
+// router is the address our ICMP errors come from. Those to the host come from its
+// gateway: the VRF's address may be its own, and from that it believes nothing.
 func (w *Worker) router(p *pkt) packet.Addr {
 	v := w.tables.VRF(p.vrf)
-	if v == nil {
-		return packet.Addr{}
-	}
-	if p.info.V6 {
+	host := p.vif.Kind == table.VifHost
+	switch {
+	case p.info.V6 && (host || v == nil):
+		return packet.Addr{0: 0xfe, 1: 0x80, 15: 1}
+	case p.info.V6:
 		return v.Router6
+	case host || v == nil:
+		return packet.Addr{10: 0xff, 11: 0xff, 12: 169, 13: 254, 14: 1, 15: 1}
 	}
 	return v.Router4
 }
