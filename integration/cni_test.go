@@ -76,7 +76,6 @@ func TestChurn(t *testing.T) {
 		names[i] = fmt.Sprintf("churn%d", i)
 	}
 	declarePods(t, l, names...)
-	attachAll(t, l, names) // so many at once make the controller lease another block, which stays
 	before := snapshot(t, l.Nodes["node1"])
 
 	var adds []time.Duration
