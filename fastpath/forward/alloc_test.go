@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/vragent/vragent/fastpath/link"
+	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/packet/build"
 )
 
@@ -23,27 +24,44 @@ func loads() map[string][]byte {
 }
 
 // TestLoopDoesNotAllocate holds for every kind of packet, new flows included: the
-// source port of each packet differs.
+// source port of each packet differs. It holds for messages between workers, too.
 func TestLoopDoesNotAllocate(t *testing.T) {
-	for name, load := range loads() {
-		t.Run(name, func(t *testing.T) {
-			b, n1, _ := twoNodes(t, 1)
-			n1.links[0].Blind = true
-			b.run()
-			w, l := n1.workers[0], n1.links[0]
-			for range 20 { // buffers of the test link grow to their size
-				l.Inject(load)
-				w.Turn(b.now)
-			}
-			allocs := testing.AllocsPerRun(200, func() {
-				load[34]++ // source port, or the tunnel's
-				load[len(load)-1]++
-				l.Inject(load)
+	all := loads()
+	all["cut"] = build.Eth(build.IPv4("10.0.0.2", "10.0.1.2").UDP(1000, 53).Payload(5000).Bytes(), link.VifMAC(10), [6]byte{2, 1})
+	all["error"] = build.Eth(build.IPv4("10.0.0.2", "10.0.0.3").PortUnreachable(build.IPv4("10.0.0.3", "10.0.0.2").UDP(53, 1000).Bytes()).Bytes(), link.VifMAC(10), [6]byte{2, 1})
+	for name, load := range all {
+		port := 34 // of the source
+		if name == "decap" || name == "dnat" {
+			port += packet.TunnelLen
+		}
+		eachWorkers(t, func(t *testing.T, workers int) {
+			b, n1, _ := twoNodes(t, workers)
+			send := func() {
+				n1.links[n1.next%workers].Inject(load)
+				n1.next++
 				b.now += 1 << 25
-				w.Turn(b.now)
+				for range 3 {
+					for _, w := range n1.workers {
+						w.Turn(b.now)
+					}
+				}
+			}
+			for _, l := range n1.links {
+				l.Blind = true
+			}
+			for range 100 { // buffers of the test link grow to their size
+				send()
+			}
+			allocs := testing.AllocsPerRun(1000, func() {
+				load[port]++
+				send()
 			})
+			splits := n1.workers[0].count.Splits
+			if name == "dnat" && workers > 1 && splits == 0 {
+				t.Error("no pair was split")
+			}
 			if allocs != 0 {
-				t.Errorf("%v allocations per packet", allocs)
+				t.Errorf("%s: %v allocations per packet", name, allocs)
 			}
 		})
 	}

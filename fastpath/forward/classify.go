@@ -91,12 +91,16 @@ func fromNode(t *table.Tables, p *pkt) Reason {
 	if p.vif.Kind == table.VifVirtual && !p.vif.Owns(p.info.Tuple.Src) {
 		return reason.InvalidSource
 	}
-	if p.vif.Kind == table.VifVirtual && p.info.Tuple.Proto == packet.ProtoUDP && p.info.Tuple.Dport == packet.TunnelPort &&
-		t.Underlay(p.info.Tuple.Dst) {
+	if p.vif.Kind == table.VifVirtual && toUnderlay(t, &p.info.Tuple) {
 		return reason.TunnelFromPod
 	}
 	p.ports()
 	return reason.None
+}
+
+// toUnderlay says that a packet would pass for a tunnel's where it arrives.
+func toUnderlay(t *table.Tables, to *packet.Tuple) bool {
+	return to.Proto == packet.ProtoUDP && to.Dport == packet.TunnelPort && t.Underlay(to.Dst)
 }
 
 // fromFabric takes the packet out of its tunnel (RFC 7510) and finds what its

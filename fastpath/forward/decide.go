@@ -137,6 +137,8 @@ func translate(t *table.Tables, p *pkt, d *decision) Reason {
 	nh := t.NH(d.nh)
 	v := t.Vif(nh.Vif)
 	switch {
+	case nh.Type == table.NHHost && p.vif.Kind != table.VifHost && toUnderlay(t, &d.to):
+		return reason.TunnelFromPod // as a backend that somebody named
 	case nh.Type == table.NHHost && v == p.vif:
 		return turnBack(p, d)
 	case nh.Type != table.NHEncap:

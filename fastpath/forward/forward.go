@@ -25,7 +25,7 @@ type Options struct {
 	Flows   []*flow.Table
 	Busy    bool // poll: busy
 	// MaxVifFlows bounds the forward entries one vif may hold on one worker.
-	// 0: half of the table.
+	// 0: a quarter of the table, which with their reverse entries is half of it.
 	MaxVifFlows int
 }
 

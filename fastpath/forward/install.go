@@ -16,7 +16,7 @@ import (
 //
 //	drops: reason.VifFlowLimit, reason.FlowTableFull, reason.NATPorts, reason.RingFull
 func (w *Worker) install(p *pkt, k *flow.Key) {
-	if w.quota[p.keyNH] >= w.maxVifFlows() {
+	if w.quota[p.keyNH] >= w.maxVifFlows() && !w.replaceOwn(k) {
 		w.drop(p, reason.VifFlowLimit)
 		return
 	}
@@ -172,6 +172,18 @@ func (w *Worker) insert(k *flow.Key) (uint32, bool) {
 	return w.flows.Insert(k)
 }
 
+// replaceOwn makes room in the quota of a vif that opens and closes many connections:
+// one that is over goes before its time.
+func (w *Worker) replaceOwn(k *flow.Key) bool {
+	slot, ok := w.flows.Victim(k)
+	e := w.flows.Entry(slot)
+	if !ok || e.Flags&flow.FlagForward == 0 || e.KeyNH != k.KeyNH || !e.TCP.Over() {
+		return false
+	}
+	w.removePair(slot, e)
+	return true
+}
+
 // removePair deletes an entry and the other direction's, wherever that is.
 func (w *Worker) removePair(slot uint32, e *flow.Entry) {
 	mine := flow.Index(w.id, slot)
@@ -213,7 +225,7 @@ func (w *Worker) maxVifFlows() uint32 {
 	if m := w.s.opts.MaxVifFlows; m > 0 {
 		return uint32(m)
 	}
-	return uint32(w.flows.Cap() / 2)
+	return uint32(w.flows.Cap() / 4) // with their reverse entries, half of the table
 }
 
 // adopt rebuilds the quotas from a table that a predecessor left, and forgets

@@ -86,10 +86,12 @@ func (w *Worker) sendInstall(p *pkt, slot uint32, e *flow.Entry) {
 	w.pair(p, slot, e)
 }
 
-// drain acts on what the other workers said. Packets join the batch.
+// drain acts on what the other workers said. Packets join the batch; when it is full,
+// another ring has the first turn next time.
 func (w *Worker) drain() int {
 	n := 0
-	for from := range w.s.workers {
+	for i := range w.workers {
+		from := (i + int(w.count.loops)) % w.workers
 		if from == w.id {
 			continue
 		}

@@ -84,6 +84,19 @@ func TestUnresolvedNeighbour(t *testing.T) {
 	n1.send("c", build.IPv4("10.0.0.2", "10.0.1.2").UDP(1, 2).Bytes())
 	b.run()
 	n2.one("b2")
+	// A neighbour that is away for a moment costs packets, not the flow.
+	known := tunnel.DstMAC
+	for _, mac := range []table.MAC{{}, known} {
+		tunnel.DstMAC = mac
+		n1.apply(table.Delta{Upsert: table.State{NextHops: []table.NextHop{tunnel}}})
+		n1.send("c", build.IPv4("10.0.0.2", "10.0.1.2").UDP(1, 2).Bytes())
+		b.run()
+		if got := len(n1.flows()); got != 2 {
+			t.Errorf("neighbour %s: %d entries, want 2", mac, got)
+		}
+	}
+	n2.one("b2")
+	b.wantDrops(" n1.unresolved=2")
 }
 
 // TestFullTables: a full table and an interface over its share are named drops,

@@ -90,14 +90,19 @@ func (w *Worker) obey(p *pkt, e *flow.Entry) {
 }
 
 // current says that e still holds: the next hop it was decided under has not
-// changed since. A stale forward entry is decided again and keeps its backend
+// changed since, and p does not begin another connection. A stale forward entry is decided again and keeps its backend
 // while that serves; a stale reverse entry only finds its way back again. When it
-// returns false, e is gone, and p too if it was refused.
+// returns false, e does not hold, and p is gone if it was refused.
 func (w *Worker) current(p *pkt, slot uint32, e *flow.Entry) bool {
+	forward := e.Flags&flow.FlagForward != 0
+	if forward && e.TCP&flow.DEAD != 0 && p.info.TCPFlags&(packet.SYN|packet.ACK) == packet.SYN {
+		w.removePair(slot, e)
+		return false
+	}
 	if w.tables.NH(table.NextHopID(e.Scope)).Gen == e.Gen {
 		return true
 	}
-	if e.Flags&flow.FlagForward == 0 {
+	if !forward {
 		return w.reroute(p, slot, e)
 	}
 	if w.keeps(p, e) {
@@ -106,6 +111,9 @@ func (w *Worker) current(p *pkt, slot uint32, e *flow.Entry) bool {
 	d := &w.decide
 	decide(w.tables, p, d)
 	switch {
+	case d.reason == reason.Unresolved: // the neighbour may be back in a moment: the flow waits for it
+		w.drop(p, d.reason)
+		return false
 	case d.reason != reason.None:
 		w.removePair(slot, e)
 		w.refuse(p, d.reason)
