@@ -83,7 +83,8 @@ demo-up: deps-demo build $(DEMO) ## the same, left running for you to explore th
 	@$(DEMO) up
 
 .PHONY: demo-down
-demo-down: $(DEMO) ## remove every trace of the demo
+demo-down: ## remove every trace of the demo
+	@[ -x $(DEMO) ] || $(MAKE) $(DEMO)
 	@$(DEMO) down
 
 .PHONY: deps-demo

@@ -5,8 +5,8 @@
 #   integration/deps.sh demo|test
 set -eu
 
-demo="iproute2 iptables util-linux curl"
-test="$demo gcc libc6-dev tshark tcpdump ethtool iperf3 traceroute iputils-ping netcat-openbsd jq"
+demo="iproute2 iptables util-linux curl tcpdump"
+test="$demo gcc libc6-dev tshark ethtool iperf3 traceroute iputils-ping netcat-openbsd jq"
 
 case "${1:-}" in
 demo) want=$demo ;;

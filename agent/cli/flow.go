@@ -22,7 +22,7 @@ func flowCommand() *cli.Command {
 		Name: "flow", Usage: "conversations: two linked entries each, forward and reverse",
 		Flags: []cli.Flag{
 			habit("list", "l"),
-			&cli.StringFlag{Name: "match", Usage: `flows of "IP:PORT[,IP:PORT][& proto tcp|udp|sctp|icmp|icmp6|N][& vrf N]"; * matches anything`},
+			&cli.StringFlag{Name: "match", Usage: "flows of `EXPR`, \"IP:PORT[,IP:PORT][& proto tcp|udp|sctp|icmp|icmp6|N][& vrf N]\"; * matches anything"},
 			&cli.StringFlag{Name: "get", Usage: "one entry by `INDEX`, with its routes, next hops and interfaces"},
 		},
 	}, func(q *question) error {

@@ -26,10 +26,16 @@ func App(p Program) *cli.App {
 		Name:                 "vrcontroller",
 		Usage:                "turns Kubernetes objects into virtual networks, load balancers and routes",
 		Version:              p.Version,
-		HideVersion:          true,
+		HideHelpCommand:      true, // --help is enough
 		Writer:               p.Out,
 		EnableBashCompletion: true,
-		Suggest:              true,
+		OnUsageError:         misused,
+		Action: func(c *cli.Context) error { // no command matches
+			if c.Args().Present() {
+				return fmt.Errorf("there is no command %q; see vrcontroller --help", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
 		Commands: []*cli.Command{
 			runCommand(p),
 			certsCommand(p),
@@ -48,9 +54,19 @@ func App(p Program) *cli.App {
 		},
 	}
 	for _, c := range app.Commands {
-		c.HideHelpCommand = true // --help is enough
+		c.HideHelpCommand = true
+		c.OnUsageError = misused
 	}
 	return app
+}
+
+// misused says what is wrong with the flags, without the whole help.
+func misused(c *cli.Context, err error, _ bool) error {
+	called := "vrcontroller"
+	if c.Command != nil && c.Command.HelpName != "" {
+		called = c.Command.HelpName
+	}
+	return fmt.Errorf("%w; see %s --help", err, called)
 }
 
 func configFlag() cli.Flag {

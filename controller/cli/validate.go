@@ -60,7 +60,7 @@ func validate(p Program, dir string, config plan.Config) error {
 		fmt.Fprintf(p.Out, "%s: %s\n", x.Object, x.Sentence)
 	}
 	if len(problems) > 0 {
-		return fmt.Errorf("%s has %d problems", dir, len(problems))
+		return fmt.Errorf("problems in %s: %d", dir, len(problems))
 	}
 	return nil
 }

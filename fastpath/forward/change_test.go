@@ -13,11 +13,12 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// elapse turns the workers while d passes.
+// elapse turns the workers while d passes, in steps of 50 ms, or larger when it is long.
 func (b *bed) elapse(d time.Duration) {
 	b.t.Helper()
-	for range d / (50 * time.Millisecond) {
-		b.now += uint64(50 * time.Millisecond)
+	step := max(50*time.Millisecond, d/4000)
+	for range d / step {
+		b.now += uint64(step)
 		b.run()
 	}
 }

@@ -18,7 +18,7 @@ import (
 // buffer is, every packet has left by one door, and once it is quiet again every
 // conversation works within seconds, in both directions.
 func TestChaos(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			c := &chaos{rng: rand.New(rand.NewPCG(seed, 1))}
 			c.bed = newBed(t)

@@ -177,7 +177,12 @@ func (w *Worker) insert(k *flow.Key) (uint32, bool) {
 func (w *Worker) replaceOwn(k *flow.Key) bool {
 	slot, ok := w.flows.Victim(k)
 	e := w.flows.Entry(slot)
-	if !ok || e.Flags&flow.FlagForward == 0 || e.KeyNH != k.KeyNH || !e.TCP.Over() {
+	from := e.KeyNH
+	if e.Flags&flow.FlagForward == 0 {
+		from = e.NH
+		ok = ok && !w.remote(e)
+	}
+	if !ok || from != k.KeyNH || !e.TCP.Over() {
 		return false
 	}
 	w.removePair(slot, e)

@@ -130,6 +130,54 @@ func TestLostTCPState(t *testing.T) {
 	}
 }
 
+// TestManyConnections: an interface at its quota opens new connections in the place of
+// those that are over, not of those that are not.
+func TestManyConnections(t *testing.T) {
+	eachWorkers(t, func(t *testing.T, workers int) {
+		b, n1, _ := twoNodes(t, workers)
+		n1.shared.opts.MaxVifFlows = 1000
+		open := func(port uint16) int {
+			n1.send("c", build.IPv4("10.0.0.2", "10.0.0.3").TCP(port, 7, "S").Bytes())
+			b.run()
+			return len(n1.got("b1"))
+		}
+		opened := 0
+		for port := range uint16(4000) {
+			if opened += open(10000 + port); port >= 500 {
+				n1.send("b1", build.IPv4("10.0.0.3", "10.0.0.2").TCP(7, 10000+port, "R").Bytes())
+			}
+		}
+		b.run()
+		if opened < 3900 { // all, but for keys near which none is over
+			t.Errorf("%d of 4000 connections were opened", opened)
+		}
+		for _, w := range n1.workers {
+			if got := w.quota[nhPods]; got > 1000 {
+				t.Errorf("a worker holds %d flows of c", got)
+			}
+		}
+	})
+}
+
+// TestDraining: a new connection from the port of one that is over does not go to the
+// draining backend that had it.
+func TestDraining(t *testing.T) {
+	eachWorkers(t, func(t *testing.T, workers int) {
+		b, n1, n2 := twoNodes(t, workers)
+		b.backends("b2")
+		connect(b, 1000)
+		n1.send("c", build.IPv4("10.0.0.2", vip).TCP(1000, 8888, "R").Bytes())
+		b.run()
+		n2.one("b2")
+		b.backends("b1", "b2-")
+		if name := connect(b, 1000); name != "b1" {
+			t.Errorf("it went to %s", name)
+		}
+		b.wantDrops("")
+		b.frames()
+	})
+}
+
 // TestTupleUsedAgain: a connection from a port whose last one was closed, or reset, is
 // a new one, on both sides of a split pair.
 func TestTupleUsedAgain(t *testing.T) {

@@ -104,6 +104,10 @@ func stateProvocations() []provocation {
 			b.backends("b1")
 			n1.send("c", build.IPv4("10.0.0.2", vip).TCP(1000, 8888, "A").Bytes())
 		}},
+		{"tunnel from a pod, by a service", reason.TunnelFromPod, func(b *bed, n1 *node) {
+			b.external("192.0.2.2:6635")
+			n1.send("c", build.IPv4("10.0.0.2", vip).UDP(1, 53).Bytes())
+		}},
 		{"neighbour unknown", reason.Unresolved, func(b *bed, n1 *node) {
 			n1.apply(table.Delta{Upsert: table.State{NextHops: []table.NextHop{tunnelTo("192.0.2.1", "192.0.2.2", table.MAC{})}}})
 			udp(b)

@@ -46,7 +46,7 @@ func TestRun(t *testing.T) {
 				defer wg.Done()
 				n1.disturb(quit)
 			}()
-			c := &clients{t: t, n: n1, want: 2000}
+			c := &clients{t: t, n: n1, want: 1000}
 			c.talk()
 			close(quit)
 			wg.Wait()

@@ -111,7 +111,14 @@ func (r *tracer) vrfName() string {
 // known follows an existing entry. A stale one would be decided again.
 func (r *tracer) known(w *Worker, slot uint32) {
 	e := w.flows.Entry(slot)
-	r.say("flow", "entry %d, action %s %s, TCP %s, %d packets", flow.Index(w.id, slot), e.Action, e.NAT, e.TCP, e.Packets)
+	action := e.Action.String()
+	if e.NAT != 0 {
+		action += "(" + e.NAT.String() + ")"
+	}
+	if e.Proto == packet.ProtoTCP {
+		action += ", TCP " + e.TCP.String()
+	}
+	r.say("flow", "entry %d, action %s, %d packets", flow.Index(w.id, slot), action, e.Packets)
 	if gen := r.t.NH(table.NextHopID(e.Scope)).Gen; gen != e.Gen {
 		r.say("flow", "it was decided under next hop %d, which has changed since: decided again", e.Scope)
 		if e.Flags&flow.FlagForward != 0 {

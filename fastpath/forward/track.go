@@ -89,10 +89,11 @@ func (w *Worker) obey(p *pkt, e *flow.Entry) {
 	p.to = packet.Tuple{Src: e.NatSrc, Dst: e.NatDst, Sport: e.NatSport, Dport: e.NatDport, Proto: e.Proto}
 }
 
-// current says that e still holds: the next hop it was decided under has not
-// changed since, and p does not begin another connection. A stale forward entry is decided again and keeps its backend
-// while that serves; a stale reverse entry only finds its way back again. When it
-// returns false, e does not hold, and p is gone if it was refused.
+// current says that e still holds: the next hop it was decided under has not changed
+// since, and p does not begin another connection. A stale forward entry is decided
+// again and keeps its backend while that serves; a stale reverse entry only finds its
+// way back again. When it returns false, e does not hold, and p is gone if it was
+// refused.
 func (w *Worker) current(p *pkt, slot uint32, e *flow.Entry) bool {
 	forward := e.Flags&flow.FlagForward != 0
 	if forward && e.TCP&flow.DEAD != 0 && p.info.TCPFlags&(packet.SYN|packet.ACK) == packet.SYN {

@@ -203,7 +203,7 @@ const lookFurther = `Run "make demo-up" to have it stay, then for example:
     build/demo/node1 vragent status                        health of the node, condition by condition
     build/demo/node1 vragent flow                          every conversation
     build/demo/node2 vragent mpls                          labels; nh, rt, vif, vrf, dropstats, vmi, block likewise
-    build/demo/node1 vragent trace --vif V --dst 10.96.0.10:8888    what would happen to a packet, step by step
+    build/demo/node1 vragent trace --pod demo/client --dst 10.96.0.10:8888    what would happen to a packet, step by step
     build/demo/controller vrcontroller routes              the same VIP as the controller sees it, once per node
     build/demo/controller curl -s 127.0.0.1:8082/loadbalancers
     build/demo/client curl -s 10.96.0.10:9999              the second port; 10.96.0.11 refuses at once
