@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -129,6 +131,45 @@ func TestKillController(t *testing.T) {
 	removeMember(t, l, "51-service-single.yaml", "web3") // it is heard again
 	waitMembers(t, l, singleVIP, 4)
 	allFinish(t, all)
+}
+
+// TestBackendsComeAndGo removes a backend and adds it again: transfers of the
+// others do not notice, and the one that is back serves.
+func TestBackendsComeAndGo(t *testing.T) {
+	const manifest, moving = "51-service-single.yaml", "web4"
+	l := cluster(t)
+	client := l.Pod("client").Place
+	whole, err := os.ReadFile(filepath.Join(l.ManifestDir(), manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*transfer
+	for range 8 {
+		if x := startTransfer(t, client, singleVIP+":7"); x.server != moving {
+			all = append(all, x)
+		}
+	}
+	allMove(t, all, patience)
+	removeMember(t, l, manifest, moving)
+	waitMembers(t, l, singleVIP, len(everyServer)-1)
+	allMove(t, all, patience)
+	if err := l.WriteManifest(manifest, string(whole)); err != nil {
+		t.Fatal(err)
+	}
+	waitMembers(t, l, singleVIP, len(everyServer))
+	allMove(t, all, patience)
+	for range 100 {
+		k, err := connect(client, singleVIP+":7", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = k.Close()
+		if k.server == moving {
+			allFinish(t, all)
+			return
+		}
+	}
+	t.Errorf("100 new connections, none to %s", moving)
 }
 
 // TestFastPathStopped stops the fast path for a moment: pod traffic stops at

@@ -1,12 +1,14 @@
 package forward
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/packet/build"
+	"github.com/vragent/vragent/fastpath/table"
 )
 
 // splitPort is a source port from which the flow c > VIP of one listener, translated
@@ -209,4 +211,47 @@ func TestTupleUsedAgain(t *testing.T) {
 			b.wantDrops("")
 		}
 	})
+}
+
+// TestTablesChangeOnTheWay: what was decided for a packet, or about it, is no longer so
+// when the worker it was handed to looks at it.
+func TestTablesChangeOnTheWay(t *testing.T) {
+	withoutB1 := table.Removal{Vifs: []table.VifID{11}, NextHops: []table.NextHopID{nhPods + 1}, Labels: []table.Label{labelPods + 1},
+		Routes: []table.RouteKey{{VRF: vrf, Prefix: netip.MustParsePrefix("10.0.0.3/32")}, {VRF: vrf, Prefix: netip.MustParsePrefix("2001:db8::3/128")}}}
+	for _, c := range []struct {
+		name   string
+		port   func(n1 *node) uint16
+		change func(b *bed, n1 *node)
+		drops  string
+	}{
+		{"the sender is gone", func(n1 *node) uint16 { return n1.splitPort(1, packet.ProtoUDP, 53, 5353) }, func(b *bed, n1 *node) {
+			d := table.Delta{Remove: table.Removal{Vifs: []table.VifID{10}, NextHops: []table.NextHopID{nhPods}, Labels: []table.Label{labelPods},
+				Routes: []table.RouteKey{{VRF: vrf, Prefix: netip.MustParsePrefix("10.0.0.2/32")}, {VRF: vrf, Prefix: netip.MustParsePrefix("2001:db8::2/128")}}}}
+			n1.apply(d)
+		}, " n1.unknown-vif=1"},
+		{"the backend is gone, the packet undecided", func(n1 *node) uint16 { return n1.splitPort(1, packet.ProtoUDP, 53, 5353) }, func(b *bed, n1 *node) {
+			b.backends()
+			n1.apply(table.Delta{Remove: withoutB1})
+		}, " n1.no-backend=1"},
+		{"the backend is gone, the packet decided", func(n1 *node) uint16 { return n1.splitPort(0, packet.ProtoUDP, 53, 5353) }, func(b *bed, n1 *node) {
+			b.backends()
+			n1.apply(table.Delta{Remove: withoutB1})
+		}, " n1.no-route=1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, n1, _ := twoNodes(t, 2)
+			b.backends("b1")
+			n1.next = 0
+			n1.send("c", build.IPv4("10.0.0.2", vip).UDP(c.port(n1), 53).Bytes())
+			n1.workers[0].Turn(b.now)
+			c.change(b, n1)
+			b.run()
+			b.wantDrops(c.drops)
+			b.elapse(6 * time.Second)
+			if got := n1.flows(); len(got) != 0 {
+				t.Errorf("%d entries are left", len(got))
+			}
+			b.frames()
+		})
+	}
 }
