@@ -30,8 +30,10 @@ func main() {
 	defer stop()
 	app := cli.App(cli.Program{Version: version, Run: run, Out: os.Stdout})
 	if err := app.RunContext(ctx, os.Args); err != nil {
-		fmt.Fprintln(os.Stderr, "vrcontroller:", err)
-		os.Exit(1)
+		if text := err.Error(); text != "" {
+			fmt.Fprintln(os.Stderr, text)
+		}
+		os.Exit(cli.ExitCode(err))
 	}
 }
 

@@ -43,6 +43,9 @@ func (w *window) status() api.Status {
 	for _, p := range v.Model.Problems {
 		s.Problems = append(s.Problems, api.Problem{Object: p.Object, Problem: p.Sentence})
 	}
+	for _, n := range v.Model.Notices {
+		s.Notices = append(s.Notices, api.Problem{Object: n.Object, Problem: n.Sentence})
+	}
 	for _, l := range v.Leases {
 		s.Leases = append(s.Leases, api.Lease{VirtualNetwork: l.Network, Node: l.Node, Prefix: l.Prefix.String()})
 	}

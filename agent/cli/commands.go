@@ -6,6 +6,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -52,6 +53,9 @@ func verb(c cli.Command, run func(q *question) error) *cli.Command {
 			return usage(ctx, "unknown output form %q: want table, json or yaml", q.form)
 		}
 		err := run(q)
+		if _, silent := errors.AsType[*unreachable](err); silent {
+			return cli.Exit(fmt.Sprintf("%s: %v", path(ctx), err), ExitUnreachable)
+		}
 		if _, coded := err.(cli.ExitCoder); err == nil || coded {
 			return err
 		}

@@ -17,7 +17,7 @@ const (
 // Rules are what the host's firewall must do for pods.
 type Rules struct {
 	Host string // the host's interface
-	// Subnets are those of all networks. What comes from them and leaves the
+	// Subnets are those of all networks, pods' and services'. What comes from them and leaves the
 	// cluster takes the node's address.
 	Subnets    []netip.Prefix
 	Masquerade bool

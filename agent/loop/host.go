@@ -160,7 +160,7 @@ func (k *hostKeeper) dress(w hostWant) error {
 	if err := kernel.SetHostRoutes(k.name, routes, w.Addrs); err != nil {
 		return err
 	}
-	return kernel.EnsureRules(kernel.Rules{Host: k.name, Subnets: w.Pods, Masquerade: k.masquerade})
+	return kernel.EnsureRules(kernel.Rules{Host: k.name, Subnets: routes, Masquerade: k.masquerade})
 }
 
 // tellHost says what the node's state wants of the host's interface.

@@ -33,6 +33,7 @@ type Status struct {
 	Manifests string    `json:"manifests"`
 	Agents    []Agent   `json:"agents"`
 	Problems  []Problem `json:"problems"`
+	Notices   []Problem `json:"notices,omitempty"` // nothing is wrong, but not everything is implemented
 	Counts    Counts    `json:"counts"`
 	Leases    []Lease   `json:"leases"`
 }

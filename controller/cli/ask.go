@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -36,6 +37,9 @@ func apiURL(c *cli.Context) (string, error) {
 		if !strings.Contains(u, "://") {
 			u = "http://" + u
 		}
+		if p, err := url.Parse(u); err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" {
+			return "", usage("--api %q is no URL: want http://ADDRESS:PORT", u)
+		}
 		return strings.TrimRight(u, "/"), nil
 	}
 	listen := "127.0.0.1:8082"
@@ -59,7 +63,7 @@ func apiURL(c *cli.Context) (string, error) {
 // ask reads one path of the API into v.
 func ask(c *cli.Context, path string, v any) error {
 	if o := c.String("output"); !slices.Contains([]string{"table", "json", "yaml"}, o) {
-		return fmt.Errorf("output %q is unknown; table, json and yaml are known", o)
+		return usage("output %q is unknown: want table, json or yaml", o)
 	}
 	base, err := apiURL(c)
 	if err != nil {
@@ -73,12 +77,12 @@ func ask(c *cli.Context, path string, v any) error {
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("ask the controller (is it running? --api says where): %w", err)
+		return silence(base, err)
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return fmt.Errorf("ask the controller: %w", err)
+		return silence(base, err)
 	}
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("the controller answers %s: %s", answer.Status, strings.TrimSpace(string(text)))
@@ -87,6 +91,19 @@ func ask(c *cli.Context, path string, v any) error {
 		return fmt.Errorf("the controller's answer to %s: %w", path, err)
 	}
 	return nil
+}
+
+// silence says why the controller does not answer and what to do about it.
+func silence(base string, err error) error {
+	fix := "is vrcontroller run running there? If its API is elsewhere, say --api URL"
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		if failed.Timeout() {
+			fix = "the process there is stopped or stuck, or a firewall is between: look at its log, or say --api URL"
+		}
+		err = failed.Err // the rest repeats the address
+	}
+	return &coded{ExitUnreachable, fmt.Errorf("the controller does not answer on %s: %w (%s)", base, err, fix)}
 }
 
 // show prints v in the format of the -o flag; table does the people's one.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -34,7 +33,7 @@ func certsCommand(p Program) *cli.Command {
 				Renew:     c.Bool("renew"),
 			}
 			if len(r.Addresses)+len(r.Nodes) == 0 {
-				return errors.New("nothing to make: give --controller-address or --node")
+				return usage("nothing to make: give --controller-address or --node")
 			}
 			done, err := certs.Make(r, time.Now())
 			for _, d := range done {

@@ -25,14 +25,16 @@ func App(p Program) *cli.App {
 	app := &cli.App{
 		Name:                 "vrcontroller",
 		Usage:                "turns Kubernetes objects into virtual networks, load balancers and routes",
+		Description:          exitText,
 		Version:              p.Version,
 		HideHelpCommand:      true, // --help is enough
 		Writer:               p.Out,
 		EnableBashCompletion: true,
 		OnUsageError:         misused,
+		ExitErrHandler:       func(*cli.Context, error) {}, // main ends the program
 		Action: func(c *cli.Context) error { // no command matches
 			if c.Args().Present() {
-				return fmt.Errorf("there is no command %q; see vrcontroller --help", c.Args().First())
+				return named(c, usage("there is no command %q", c.Args().First()))
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -56,17 +58,10 @@ func App(p Program) *cli.App {
 	for _, c := range app.Commands {
 		c.HideHelpCommand = true
 		c.OnUsageError = misused
+		action := c.Action
+		c.Action = func(ctx *cli.Context) error { return named(ctx, action(ctx)) }
 	}
 	return app
-}
-
-// misused says what is wrong with the flags, without the whole help.
-func misused(c *cli.Context, err error, _ bool) error {
-	called := "vrcontroller"
-	if c.Command != nil && c.Command.HelpName != "" {
-		called = c.Command.HelpName
-	}
-	return fmt.Errorf("%w; see %s --help", err, called)
 }
 
 func configFlag() cli.Flag {
@@ -97,7 +92,7 @@ func runCommand(p Program) *cli.Command {
 
 func noArguments(c *cli.Context) error {
 	if c.Args().Present() {
-		return fmt.Errorf("%q is not expected here; see %s --help", c.Args().First(), c.Command.HelpName)
+		return usage("%q is not expected here", c.Args().First())
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -118,22 +119,52 @@ problems (1):
 
 func TestMistakes(t *testing.T) {
 	url := controller(t, map[string]string{"/routing-instances": page, "/status": "no JSON"})
-	for want, args := range map[string][]string{
-		"output \"xml\" is unknown":                           {"routes", "-o", "xml"},
-		"no routing instance \"x\"; there are pods, services": {"routes", "--api", url, "--vrf", "x"},
-		"is it running? --api says where":                     {"status", "--api", "127.0.0.1:1"},
-		"the controller's answer to /status":                  {"status", "--api", url},
-		"404 Not Found":                                       {"routes", "--api", url + "/elsewhere"},
-		"\"more\" is not expected here":                       {"status", "more"},
-		"no such file":                                        {"run", "--config", "/nonexistent"},
-		"nothing to make":                                     {"certs"},
-		"give one directory":                                  {"validate"},
-		"completion for \"tcsh\" is unknown":                  {"completion", "tcsh"},
-		"flag provided but not defined: -nod":                 {"certs", "--nod", "n1"},
+	for _, x := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{ExitUsage, `vrcontroller routes: output "xml" is unknown: want table, json or yaml (see vrcontroller routes --help)`, []string{"routes", "-o", "xml"}},
+		{ExitFailure, `vrcontroller routes: no routing instance "x"; there are pods, services`, []string{"routes", "--api", url, "--vrf", "x"}},
+		{ExitUnreachable, "vrcontroller status: the controller does not answer on http://127.0.0.1:1: dial", []string{"status", "--api", "127.0.0.1:1"}},
+		{ExitUnreachable, "is vrcontroller run running there? If its API is elsewhere, say --api URL", []string{"routes", "--api", "127.0.0.1:1"}},
+		{ExitUsage, "is no URL", []string{"status", "--api", "ftp://192.0.2.1"}},
+		{ExitFailure, "the controller's answer to /status", []string{"status", "--api", url}},
+		{ExitFailure, "404 Not Found", []string{"routes", "--api", url + "/elsewhere"}},
+		{ExitUsage, `"more" is not expected here (see vrcontroller status --help)`, []string{"status", "more"}},
+		{ExitFailure, "no such file", []string{"run", "--config", "/nonexistent"}},
+		{ExitUsage, "nothing to make", []string{"certs"}},
+		{ExitUsage, "give one directory", []string{"validate"}},
+		{ExitUsage, "vrcontroller completion: want one of bash|zsh|fish", []string{"completion"}},
+		{ExitUsage, `completion for "tcsh" is unknown`, []string{"completion", "tcsh"}},
+		{ExitUsage, "vrcontroller certs: flag provided but not defined: -nod (see vrcontroller certs --help)", []string{"certs", "--nod", "n1"}},
+		{ExitUsage, `vrcontroller: there is no command "nope" (see vrcontroller --help)`, []string{"nope"}},
+		{ExitUsage, "vrcontroller: flag provided but not defined: -nope", []string{"--nope"}},
 	} {
-		if out, err := command(t, Program{}, args...); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v: %v\n%s", args, err, out)
+		if out, err := command(t, Program{}, x.args...); err == nil || !strings.Contains(err.Error(), x.want) || ExitCode(err) != x.code {
+			t.Errorf("%v: exit %d, want %d: %v\n%s", x.args, ExitCode(err), x.code, err, out)
 		}
+	}
+}
+
+// The exit code of status says whether somebody should look.
+func TestStatusExitCode(t *testing.T) {
+	for text, want := range map[string]int{
+		`{"agents": [{"node": "n1", "state": "connected"}, {"node": "n2", "state": "replaying"}], "notices": [{"object": "Service demo/x", "problem": "y"}]}`: 0,
+		`{"problems": [{"object": "Service demo/x", "problem": "y"}]}`:                                                                                        ExitDegraded,
+		`{"agents": [{"node": "n1", "state": "absent"}]}`:                                                                                                     ExitDegraded,
+		`{"agents": [{"node": "n1", "state": "connected", "refusals": ["TYPE_NODE x"]}]}`:                                                                     ExitDegraded,
+	} {
+		url := controller(t, map[string]string{"/status": text})
+		for _, form := range []string{"table", "json"} {
+			out, err := command(t, Program{}, "status", "--api", url, "-o", form)
+			if ExitCode(err) != want || out == "" || err != nil && err.Error() != "" {
+				t.Errorf("%s: exit %d, want %d: %v\n%s", text, ExitCode(err), want, err, out)
+			}
+		}
+	}
+	if help, err := command(t, Program{}, "status", "--help"); err != nil || !strings.Contains(help, "3 when there is a problem") {
+		t.Error(help, err)
 	}
 }
 
@@ -189,8 +220,44 @@ func TestCertsThenValidate(t *testing.T) {
 	if err == nil || !strings.Contains(out, "Service default/web: has no clusterIP") {
 		t.Error(out, err)
 	}
-	out, err = command(t, Program{}, "validate", filepath.Join(bad, "none"))
-	if err == nil || !strings.Contains(out, "no such file") {
+}
+
+func TestValidateOfNothing(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "README.md")
+	if err := os.WriteFile(file, []byte("not ours"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		dir:                        "no manifests in " + dir,
+		file:                       "is a file, not a directory",
+		filepath.Join(dir, "none"): "no such file or directory",
+	} {
+		out, err := command(t, Program{}, "validate", path)
+		if ExitCode(err) != ExitFailure || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "in force") || out != "" {
+			t.Errorf("%s: %q %v", path, out, err)
+		}
+	}
+}
+
+// What is not implemented yet is said, and is no mistake.
+func TestValidateWarns(t *testing.T) {
+	dir := t.TempDir()
+	text := ""
+	for i, spec := range []string{"type: LoadBalancer", "type: NodePort", "externalIPs: [192.0.2.9]", "type: NodePort, externalIPs: [192.0.2.9]", "type: ClusterIP"} {
+		text += fmt.Sprintf("---\napiVersion: v1\nkind: Service\nmetadata: {name: s%d, namespace: demo}\nspec: {clusterIP: 10.96.0.%d, %s, ports: [{port: 80}]}\n", i, i+1, spec)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := command(t, Program{}, "validate", dir)
+	want := `0 namespaces, 0 nodes, 0 pods (0 with an interface), 5 services (5 with a load balancer), 0 endpoint slices
+warning: Service demo/s0: type LoadBalancer: only its clusterIP is served; external addresses are not implemented yet
+warning: Service demo/s1: type NodePort: only its clusterIP is served; node ports are not implemented yet
+warning: Service demo/s2: externalIPs: only its clusterIP is served; external addresses are not implemented yet
+warning: Service demo/s3: type NodePort, externalIPs: only its clusterIP is served; node ports and external addresses are not implemented yet
+`
+	if err != nil || out != want {
 		t.Error(out, err)
 	}
 }

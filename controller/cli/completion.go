@@ -34,9 +34,12 @@ func completionCommand(p Program) *cli.Command {
 		Usage:     "print a completion script: eval \"$(vrcontroller completion bash)\"",
 		ArgsUsage: "bash|zsh|fish",
 		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usage("want one of bash|zsh|fish")
+			}
 			script, known := scripts[c.Args().First()]
 			if !known {
-				return fmt.Errorf("completion for %q is unknown; bash, zsh and fish are known", c.Args().First())
+				return usage("completion for %q is unknown: want bash, zsh or fish", c.Args().First())
 			}
 			_, err := fmt.Fprint(p.Out, script)
 			return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -16,6 +17,8 @@ func statusCommand(p Program) *cli.Command {
 	return &cli.Command{
 		Name:  "status",
 		Usage: "show the nodes, what they have acknowledged, and every problem",
+		Description: "Exits with 0 when all is well, 3 when there is a problem, a refusal, or a node whose agent is\n" +
+			"absent, stale or unknown, 4 when the controller does not answer. Notices change nothing.",
 		Flags: askFlags(),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -25,18 +28,43 @@ func statusCommand(p Program) *cli.Command {
 			if err := ask(c, "/status", &s); err != nil {
 				return err
 			}
-			return show(c, p.Out, s, func(w io.Writer) { printStatus(w, &s, time.Now()) })
+			if err := show(c, p.Out, s, func(w io.Writer) { printStatus(w, &s, time.Now()) }); err != nil {
+				return err
+			}
+			if degraded(&s) {
+				return &coded{code: ExitDegraded} // the answer says it all
+			}
+			return nil
 		},
 	}
+}
+
+// degraded is a state that somebody should look at.
+func degraded(s *api.Status) bool {
+	return len(s.Problems) > 0 || slices.ContainsFunc(s.Agents, func(a api.Agent) bool {
+		return len(a.Refusals) > 0 || slices.Contains([]string{"absent", "stale", "unknown"}, a.State)
+	})
 }
 
 func printStatus(out io.Writer, s *api.Status, now time.Time) {
 	fmt.Fprintf(out, "vrcontroller %s  cluster %s  %s\n", s.Version, s.Cluster, s.State)
 	fmt.Fprintf(out, "manifests %s\n", s.Manifests)
-	fmt.Fprintf(out, "%d virtual networks, %d virtual machine interfaces, %d load balancers, %d members, %d blocks leased\n\n",
-		s.Counts.VirtualNetworks, s.Counts.VirtualInterfaces, s.Counts.LoadBalancers, s.Counts.Members, len(s.Leases))
+	fmt.Fprintf(out, "%s, %s, %s, %s, %s leased\n\n",
+		count(s.Counts.VirtualNetworks, "virtual network"), count(s.Counts.VirtualInterfaces, "virtual machine interface"),
+		count(s.Counts.LoadBalancers, "load balancer"), count(s.Counts.Members, "member"), count(len(s.Leases), "block"))
 	printAgents(out, s.Agents, now)
-	if len(s.Problems) == 0 {
+	if len(s.Notices) > 0 {
+		fmt.Fprintf(out, "\nnotices (%d):\n", len(s.Notices))
+		for _, n := range s.Notices {
+			fmt.Fprintf(out, "  %s: %s\n", n.Object, n.Problem)
+		}
+	}
+	switch {
+	case len(s.Problems) > 0:
+	case degraded(s):
+		fmt.Fprintln(out, "\nno problems but those of the nodes above")
+		return
+	default:
 		fmt.Fprintln(out, "\nno problems")
 		return
 	}

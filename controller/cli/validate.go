@@ -17,10 +17,12 @@ func validateCommand(p Program) *cli.Command {
 		Name:      "validate",
 		Usage:     "read a directory of manifests and say what is wrong with them",
 		ArgsUsage: "DIRECTORY",
-		Flags:     []cli.Flag{configFlag()},
+		Description: "Exits with 1 when something is wrong, or nothing is there. Warnings, about what is not\n" +
+			"implemented yet, change nothing.",
+		Flags: []cli.Flag{configFlag()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() != 1 {
-				return errors.New("give one directory: vrcontroller validate DIRECTORY")
+				return usage("give one directory: vrcontroller validate DIRECTORY")
 			}
 			file := c.String("config")
 			if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) && !c.IsSet("config") {
@@ -48,13 +50,23 @@ func Plan(c *conf.Controller) plan.Config {
 
 // validate plans the manifests for a cluster in which nobody has reported.
 func validate(p Program, dir string, config plan.Config) error {
+	switch files, err := watch.Manifests(dir); {
+	case err != nil:
+		return err
+	case len(files) == 0:
+		return fmt.Errorf("no manifests in %s", dir)
+	}
 	cluster, problems := watch.Read(dir)
 	if cluster != nil {
 		out := plan.Build(plan.Input{Config: config, Cluster: cluster})
 		problems = append(problems, out.Model.Problems...)
-		fmt.Fprintf(p.Out, "%d namespaces, %d nodes, %d pods (%d with an interface), %d services (%d with a load balancer), %d endpoint slices\n",
-			len(cluster.Namespaces), len(cluster.Nodes), len(cluster.Pods), len(out.Model.Interfaces),
-			len(cluster.Services), len(out.Model.LoadBalancers), len(cluster.Slices))
+		fmt.Fprintf(p.Out, "%s, %s, %s (%d with an interface), %s (%d with a load balancer), %s\n",
+			count(len(cluster.Namespaces), "namespace"), count(len(cluster.Nodes), "node"),
+			count(len(cluster.Pods), "pod"), len(out.Model.Interfaces),
+			count(len(cluster.Services), "service"), len(out.Model.LoadBalancers), count(len(cluster.Slices), "endpoint slice"))
+		for _, n := range out.Model.Notices {
+			fmt.Fprintf(p.Out, "warning: %s: %s\n", n.Object, n.Sentence)
+		}
 	}
 	for _, x := range problems {
 		fmt.Fprintf(p.Out, "%s: %s\n", x.Object, x.Sentence)

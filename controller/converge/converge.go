@@ -76,6 +76,7 @@ type Loop struct {
 	unsaved  bool // leases could not be made durable
 	waiting  bool // something has to be looked at again soon
 	known    []plan.Problem
+	noticed  []plan.Problem
 
 	// Written by Run, read by anyone
 	view atomic.Pointer[View]
@@ -231,5 +232,10 @@ func (l *Loop) conclude(v *View, more []plan.Problem) {
 			l.Log.Info("problem solved", "object", p.Object, "problem", p.Sentence)
 		}
 	}
-	l.known = shown.Problems
+	for _, n := range shown.Notices {
+		if !slices.Contains(l.noticed, n) {
+			l.Log.Warn("notice", "object", n.Object, "notice", n.Sentence)
+		}
+	}
+	l.known, l.noticed = shown.Problems, shown.Notices
 }

@@ -80,6 +80,11 @@ type Service struct {
 	VIPs            []netip.Addr // clusterIPs
 	Ports           []ServicePort
 	PublishNotReady bool
+
+	// Ways in from outside that are not served yet; a plan only says so
+	NodePorts    bool // type NodePort
+	LoadBalancer bool // type LoadBalancer
+	ExternalIPs  bool
 }
 
 // ServicePort is one port of a Service.

@@ -18,6 +18,7 @@ type Model struct {
 	LoadBalancers    []*LoadBalancer
 	RoutingInstances []*RoutingInstance
 	Problems         []Problem
+	Notices          []Problem // nothing is wrong, and yet not all is as one might expect
 }
 
 // Problem is something the operator should know; it never stops the rest.
@@ -162,9 +163,11 @@ func Derive(names ...string) string {
 
 // finish sorts what the stages appended.
 func (m *Model) finish() {
-	slices.SortFunc(m.Problems, func(a, b Problem) int {
+	order := func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Sentence, b.Sentence))
-	})
+	}
+	slices.SortFunc(m.Notices, order)
+	slices.SortFunc(m.Problems, order)
 	m.Problems = slices.Compact(m.Problems)
 	for _, r := range m.RoutingInstances {
 		slices.SortFunc(r.Routes, func(a, b *Route) int { return comparePrefix(a.Prefix, b.Prefix) })

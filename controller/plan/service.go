@@ -21,6 +21,7 @@ func (b *builder) loadBalancers() {
 		}
 		lb := &LoadBalancer{UUID: s.UID, Name: s.Namespace + "-" + s.Name, Service: s, Networks: b.networksUsing(s)}
 		b.model.LoadBalancers = append(b.model.LoadBalancers, lb)
+		b.unserved(s)
 		b.claimVIPs(lb)
 		b.listeners(lb)
 		for _, sentence := range lb.Errors {
@@ -30,6 +31,28 @@ func (b *builder) loadBalancers() {
 	slices.SortFunc(b.model.LoadBalancers, func(x, y *LoadBalancer) int {
 		return cmp.Or(cmp.Compare(x.Service.Namespace, y.Service.Namespace), cmp.Compare(x.Service.Name, y.Service.Name))
 	})
+}
+
+// unserved notes the ways in from outside that a service asks for.
+func (b *builder) unserved(s *Service) {
+	var asked []string
+	missing := "external addresses"
+	switch {
+	case s.NodePorts:
+		asked, missing = append(asked, "type NodePort"), "node ports"
+	case s.LoadBalancer:
+		asked = append(asked, "type LoadBalancer")
+	}
+	if s.ExternalIPs {
+		asked = append(asked, "externalIPs")
+		if s.NodePorts {
+			missing = "node ports and external addresses"
+		}
+	}
+	if len(asked) > 0 {
+		b.model.Notices = append(b.model.Notices, Problem{Object: "Service " + s.Ref(), Sentence: fmt.Sprintf(
+			"%s: only its clusterIP is served; %s are not implemented yet", strings.Join(asked, ", "), missing)})
+	}
 }
 
 // claimVIPs gives a load balancer its addresses. Services come in the order of

@@ -91,6 +91,9 @@ func (c *collector) service(o *corev1.Service) error {
 		Foreign:         foreign,
 		Headless:        o.Spec.ClusterIP == corev1.ClusterIPNone,
 		PublishNotReady: o.Spec.PublishNotReadyAddresses,
+		NodePorts:       o.Spec.Type == corev1.ServiceTypeNodePort,
+		LoadBalancer:    o.Spec.Type == corev1.ServiceTypeLoadBalancer,
+		ExternalIPs:     len(o.Spec.ExternalIPs) > 0,
 	}
 	switch o.Spec.Type {
 	case corev1.ServiceTypeExternalName:

@@ -82,14 +82,28 @@ func parse(text []byte, born func(objectKey) time.Time) (*plan.Cluster, error) {
 	c := &collector{born: born, out: &plan.Cluster{}}
 	for _, d := range docs {
 		j, err := yaml.YAMLToJSONStrict(d.text)
-		if err == nil {
-			err = c.object(j)
-		}
 		if err != nil {
+			return nil, d.broken()
+		}
+		if err := c.object(j); err != nil {
 			return nil, fmt.Errorf("document %d (line %d): %w", d.number, d.line, plain(err))
 		}
 	}
 	return c.out, nil
+}
+
+// broken says what is wrong with a document that is no YAML. It is read once
+// more where it stands in the file, so that the parser counts the file's lines.
+func (d *document) broken() error {
+	_, err := yaml.YAMLToJSONStrict(append(bytes.Repeat([]byte("\n"), d.line-1), d.text...))
+	if err == nil {
+		err = errors.New("is no YAML")
+	}
+	err = plain(err)
+	if strings.HasPrefix(err.Error(), "line ") {
+		return fmt.Errorf("document %d: %w", d.number, err)
+	}
+	return fmt.Errorf("document %d (line %d): %w", d.number, d.line, err)
 }
 
 // collector converts objects one after the other.

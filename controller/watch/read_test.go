@@ -65,9 +65,11 @@ func TestErrorsNameDocumentAndField(t *testing.T) {
 	for name, x := range map[string]struct{ text, want string }{
 		"unknown field":    {podText + "---\n" + strings.Replace(serviceText, "clusterIP", "clusterIp", 1), `document 2 (line 5): Service demo/web: unknown field "spec.clusterIp"`},
 		"deep field":       {strings.Replace(podText, "image:", "imagePullpolicy: Always, image:", 1), `document 1 (line 1): Pod demo/web: unknown field "spec.containers[0].imagePullpolicy"`},
-		"duplicate key":    {"apiVersion: v1\nkind: Pod\nkind: Pod\n", `document 1 (line 1): line 3: key "kind" already set in map`},
+		"duplicate key":    {"apiVersion: v1\nkind: Pod\nkind: Pod\n", `document 1: line 3: key "kind" already set in map`},
+		"line of the file": {podText + "---\napiVersion: v1\nkind: Pod\nkind: Pod\nkind: Pod\n", `document 2: line 8: key "kind" already set in map; line 9: key "kind" already set in map`},
+		"unknown anchor":   {podText + "---\na: *b\n", "document 2 (line 5): unknown anchor 'b' referenced"},
 		"wrong type":       {strings.Replace(serviceText, "port: 80", "port: eighty", 1), "document 1 (line 1): Service demo/web: cannot unmarshal string into Go struct field ServicePort.spec.ports.port of type int32"},
-		"no YAML":          {"a: [", "document 1 (line 1): line 1: did not find expected node content"},
+		"no YAML":          {"a: [", "document 1: line 1: did not find expected node content"},
 		"other kind":       {"apiVersion: apps/v1\nkind: Deployment\n", `document 1 (line 1): kind "Deployment" of apiVersion "apps/v1" is not read here`},
 		"no kind":          {"metadata: {name: x}\n", "document 1 (line 1): field apiVersion, kind: missing"},
 		"no object":        {"just text\n", "document 1 (line 1): is no Kubernetes object"},

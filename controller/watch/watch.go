@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,7 +128,10 @@ func (d *Directory) refresh() {
 	changed, err := d.scan()
 	if err != nil {
 		last := d.state.Load()
-		p := plan.Problem{Object: "Manifests " + d.dir, Sentence: fmt.Sprintf("%v; what was read last stays in force", err)}
+		p := plan.Problem{Object: "Manifests " + d.dir, Sentence: err.Error()}
+		if last.cluster != nil {
+			p.Sentence += "; what was read last stays in force"
+		}
 		if !slices.Contains(last.problems, p) {
 			d.publish(last.cluster, []plan.Problem{p})
 		}
@@ -181,27 +185,41 @@ func (d *Directory) publish(c *plan.Cluster, problems []plan.Problem) {
 	}
 }
 
-// scan brings files up to date with the directory.
-func (d *Directory) scan() (changed bool, err error) {
-	entries, err := os.ReadDir(d.dir)
-	if err != nil {
-		return false, err
+// Manifests are the files of a directory that are read, by name.
+func Manifests(dir string) (map[string]fs.FileInfo, error) {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return nil, fmt.Errorf("%s is a file, not a directory", dir)
 	}
-	present := map[string]bool{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	present := map[string]fs.FileInfo{}
 	for _, e := range entries {
 		name := e.Name()
 		if strings.HasPrefix(name, ".") || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(d.dir, name)) // follows links, as in mounted ConfigMaps
+		info, err := os.Stat(filepath.Join(dir, name)) // follows links, as in mounted ConfigMaps
 		if err != nil || !info.Mode().IsRegular() {
 			continue // gone between the two calls, or no file
 		}
-		present[name] = true
-		changed = d.load(name, info) || changed
+		present[name] = info
+	}
+	return present, nil
+}
+
+// scan brings files up to date with the directory.
+func (d *Directory) scan() (changed bool, err error) {
+	present, err := Manifests(d.dir)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(present)) {
+		changed = d.load(name, present[name]) || changed
 	}
 	for name := range d.files {
-		if !present[name] {
+		if present[name] == nil {
 			delete(d.files, name)
 			d.log.Info("manifest removed", "file", name)
 			changed = true

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/forward/reason"
+	"github.com/vragent/vragent/fastpath/forward/way"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -91,16 +92,11 @@ func fromNode(t *table.Tables, p *pkt) Reason {
 	if p.vif.Kind == table.VifVirtual && !p.vif.Owns(p.info.Tuple.Src) {
 		return reason.InvalidSource
 	}
-	if p.vif.Kind == table.VifVirtual && toUnderlay(t, &p.info.Tuple) {
+	if p.vif.Kind == table.VifVirtual && way.ToUnderlay(t, &p.info.Tuple) {
 		return reason.TunnelFromPod
 	}
 	p.ports()
 	return reason.None
-}
-
-// toUnderlay says that a packet would pass for a tunnel's where it arrives.
-func toUnderlay(t *table.Tables, to *packet.Tuple) bool {
-	return to.Proto == packet.ProtoUDP && to.Dport == packet.TunnelPort && t.Underlay(to.Dst)
 }
 
 // fromFabric takes the packet out of its tunnel (RFC 7510) and finds what its
@@ -137,28 +133,11 @@ func fromFabric(t *table.Tables, p *pkt) Reason {
 	case table.NHEncap, table.NHHost:
 		p.vrf = t.Vif(nh.Vif).VRF
 	case table.NHComposite, table.NHService:
-		p.vrf = vrfOf(t, nh)
+		p.vrf = way.VRFOf(t, nh)
 	default:
 		return reason.InvalidLabel
 	}
 	return reason.None
-}
-
-// vrfOf is the VRF of a VIP that has a label: if the next hop does not say, that of
-// the backends here.
-func vrfOf(t *table.Tables, nh *table.NH) table.VRFID {
-	if nh.Type == table.NHService && len(nh.Listeners) > 0 && nh.VRF == 0 {
-		nh = t.NH(nh.Listeners[0].NH)
-	}
-	if nh.VRF != 0 {
-		return nh.VRF
-	}
-	for i := range nh.Members {
-		if to := t.NH(nh.Members[i].NH); to.Type == table.NHEncap {
-			return t.Vif(to.Vif).VRF
-		}
-	}
-	return 0
 }
 
 // fromVRFLabel looks the destination up: a VRF label says only the VRF.

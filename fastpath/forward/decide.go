@@ -3,6 +3,7 @@ package forward
 import (
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/reason"
+	"github.com/vragent/vragent/fastpath/forward/way"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -21,15 +22,8 @@ type decision struct {
 
 	// Reverse direction: what a reply is received as, and how it goes back.
 	keyNH   table.NextHopID
-	back    road
+	back    way.Back
 	hairpin bool
-}
-
-// road is the way back to the sender of a flow.
-type road struct {
-	nh    table.NextHopID // encap, host or tunnel
-	push  table.Label
-	scope table.NextHopID // the next hop of the route
 }
 
 // maxChain bounds the next hops of one decision: service, composite, end.
@@ -103,12 +97,6 @@ func follow(t *table.Tables, p *pkt, d *decision, id table.NextHopID) Reason {
 	return reason.PacketLoop
 }
 
-// isService says that a route or label leads to a VIP, rather than by several roads
-// to a prefix.
-func isService(nh *table.NH) bool {
-	return nh.Type == table.NHService || nh.Type == table.NHComposite && nh.Port != 0
-}
-
 // choose picks the member of a composite by a consistent hash of the 5-tuple.
 func choose(t *table.Tables, p *pkt, d *decision, nh *table.NH) (table.Member, Reason) {
 	if nh.Port != 0 && (nh.Proto != d.to.Proto || nh.Port != d.to.Dport) {
@@ -137,7 +125,7 @@ func translate(t *table.Tables, p *pkt, d *decision) Reason {
 	nh := t.NH(d.nh)
 	v := t.Vif(nh.Vif)
 	switch {
-	case nh.Type == table.NHHost && p.vif.Kind != table.VifHost && toUnderlay(t, &d.to):
+	case nh.Type == table.NHHost && p.vif.Kind != table.VifHost && way.ToUnderlay(t, &d.to):
 		return reason.TunnelFromPod // as a backend that somebody named
 	case nh.Type == table.NHHost && v == p.vif:
 		return turnBack(p, d)
@@ -178,41 +166,11 @@ func wayBack(t *table.Tables, p *pkt, d *decision) (why Reason) {
 		d.keyNH = p.keyNH
 	}
 	if p.fabric {
-		d.back, why = behind(t, p.vrf, p.info.Tuple.Src, p.peer)
+		d.back, why = way.Behind(t, p.vrf, p.info.Tuple.Src, p.peer)
 		return why
 	}
-	d.back = road{nh: p.vif.NH, scope: p.vif.NH}
+	d.back = way.Back{NH: p.vif.NH, Scope: p.vif.NH}
 	return impostor(t, p)
-}
-
-// behind finds the road to a at the far side of the fabric, which must end at peer
-// unless that is unset (RPF). Of several roads to a it is the one by peer, or the
-// first that is open.
-func behind(t *table.Tables, vrf table.VRFID, a, peer packet.Addr) (road, Reason) {
-	hop, ok := t.Lookup(vrf, a)
-	nh := t.NH(hop.NH)
-	switch {
-	case !ok:
-	case isService(nh):
-		return road{}, reason.NoFlow // a reply of a service whose flow is not here (any more)
-	case nh.Type == table.NHComposite:
-		for i := range nh.Members {
-			if m := &nh.Members[i]; endsAt(t.NH(m.NH), peer) {
-				return road{m.NH, m.Label, hop.NH}, reason.None
-			}
-		}
-	case endsAt(nh, peer):
-		return road{hop.NH, hop.Label, hop.NH}, reason.None
-	}
-	return road{}, reason.InvalidSource
-}
-
-// endsAt says that nh is the tunnel to peer, or any usable one if peer is unset.
-func endsAt(nh *table.NH, peer packet.Addr) bool {
-	if nh.Type != table.NHTunnel && nh.Type != table.NHResolve {
-		return false
-	}
-	return packet.AddrFrom(nh.Dip) == peer || peer == packet.Addr{} && nh.Usable
 }
 
 // impostor finds TCP replies of a backend whose flow is not here: sent on as they

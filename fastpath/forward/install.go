@@ -101,11 +101,11 @@ func (w *Worker) reverseOf(p *pkt, e *flow.Entry) flow.Entry {
 	key := to.Reverse()
 	r := flow.Entry{
 		Src: key.Src, Dst: key.Dst, Sport: key.Sport, Dport: key.Dport, Proto: key.Proto,
-		KeyNH: uint32(d.keyNH), NH: uint32(d.back.nh), VRF: uint32(p.vrf),
-		LabelECMP: flow.PackLabelECMP(d.back.push, -1),
+		KeyNH: uint32(d.keyNH), NH: uint32(d.back.NH), VRF: uint32(p.vrf),
+		LabelECMP: flow.PackLabelECMP(d.back.Push, -1),
 		Flags:     e.Flags &^ (flow.FlagForward | flow.FlagPending), TCP: e.TCP.Reverse(), LastSeen: w.now,
 	}
-	w.approve(&r, d.back.scope)
+	w.approve(&r, d.back.Scope)
 	back := entry.Reversed(e)
 	entry.Translate(&r, &back)
 	return r

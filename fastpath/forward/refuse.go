@@ -2,6 +2,7 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/forward/reason"
+	"github.com/vragent/vragent/fastpath/forward/way"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -74,10 +75,10 @@ func (w *Worker) reply(p *pkt, r Reason, n int) {
 		w.drop(p, r)
 		return
 	}
-	back := road{nh: p.vif.NH}
+	back := way.Back{NH: p.vif.NH}
 	if p.fabric {
 		var why Reason
-		if back, why = behind(w.tables, p.vrf, p.info.Tuple.Src, p.peer); why != reason.None {
+		if back, why = way.Behind(w.tables, p.vrf, p.info.Tuple.Src, p.peer); why != reason.None {
 			w.drop(p, r)
 			return
 		}
@@ -86,7 +87,7 @@ func (w *Worker) reply(p *pkt, r Reason, n int) {
 	w.count.vif(p.vif.ID).Drops++
 	w.count.Answers++
 	w.replace(p, n)
-	p.nh, p.push, p.rewrite = w.tables.NH(back.nh), back.push, false
+	p.nh, p.push, p.rewrite = w.tables.NH(back.NH), back.Push, false
 }
 
 // replace puts the first n bytes of w.answer in the place of p's packet.

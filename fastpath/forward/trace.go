@@ -145,7 +145,7 @@ func (r *tracer) decide(w *Worker) {
 	r.send(w, &d.to, d.nh, d.push)
 	to := d.to
 	r.say("reverse", "replies %s are received with key next hop %d and go back by next hop %d (%s); their entry is worker %d's",
-		to.Reverse(), d.keyNH, d.back.nh, r.t.NH(d.back.nh).Type, w.owner(&to))
+		to.Reverse(), d.keyNH, d.back.NH, r.t.NH(d.back.NH).Type, w.owner(&to))
 }
 
 // route says which route or label the decision began with.

@@ -4,6 +4,7 @@ import (
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/reason"
+	"github.com/vragent/vragent/fastpath/forward/way"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -119,7 +120,7 @@ func (w *Worker) current(p *pkt, slot uint32, e *flow.Entry) bool {
 		w.removePair(slot, e)
 		w.refuse(p, d.reason)
 		return false
-	case e.Member() >= 0 && e.Proto == packet.ProtoTCP && p.info.TCPFlags&packet.SYN == 0 && isService(w.tables.NH(d.scope)):
+	case e.Member() >= 0 && e.Proto == packet.ProtoTCP && p.info.TCPFlags&packet.SYN == 0 && way.IsService(w.tables.NH(d.scope)):
 		w.removePair(slot, e)
 		w.refuse(p, reason.BackendRemoved)
 		return false
@@ -188,13 +189,13 @@ func (w *Worker) reroute(p *pkt, slot uint32, e *flow.Entry) bool {
 			return true
 		}
 	default:
-		r, why := behind(t, table.VRFID(e.VRF), e.NatDst, packet.AddrFrom(nh.Dip))
+		r, why := way.Behind(t, table.VRFID(e.VRF), e.NatDst, packet.AddrFrom(nh.Dip))
 		if why != reason.None {
-			r, why = behind(t, table.VRFID(e.VRF), e.NatDst, packet.Addr{})
+			r, why = way.Behind(t, table.VRFID(e.VRF), e.NatDst, packet.Addr{})
 		}
 		if why == reason.None {
-			e.NH, e.LabelECMP = uint32(r.nh), flow.PackLabelECMP(r.push, -1)
-			w.approve(e, r.scope)
+			e.NH, e.LabelECMP = uint32(r.NH), flow.PackLabelECMP(r.Push, -1)
+			w.approve(e, r.Scope)
 			return true
 		}
 	}

@@ -135,9 +135,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.running.Store(true)
 	w.direct.Unlock()
 	defer w.stop()
-	last := monotonic()
+	c := newClock()
+	last := c.now()
 	for ctx.Err() == nil {
-		now := monotonic()
+		now := c.now()
 		if w.Turn(now) > 0 {
 			last = now
 			continue
@@ -149,8 +150,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// sleep waits for frames, messages or calls, unless there is work to do. The flag is up before the rings are
-// looked at again: a sender either sees it, or its message is seen here.
+// sleep waits for frames, messages or calls, unless there is work to do. The flag
+// is up before the rings are looked at again: a sender either sees it, or its
+// message is seen here.
 func (w *Worker) sleep() {
 	w.sleeping.Store(true)
 	if !w.pending() {
