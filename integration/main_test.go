@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vragent/vragent/fastpath/table"
 	"github.com/vragent/vragent/integration/testbed"
 )
 
@@ -79,7 +81,52 @@ func build(ctx context.Context, l *testbed.Lab) error {
 			return fmt.Errorf("serve in %s: %w", p.Name, err)
 		}
 	}
+	if err := served(ctx, l); err != nil {
+		return err
+	}
 	return settle(ctx, l)
+}
+
+// served waits until both nodes know all members of all services: a member is
+// announced only after its own node has said that it can be reached.
+func served(ctx context.Context, l *testbed.Lab) error {
+	return testbed.Until(ctx, 20*time.Second, func() error {
+		known := map[int]bool{}
+		for name, n := range l.Nodes {
+			got, err := membersOf(n, netip.MustParseAddr(singleVIP))
+			if err == nil && got != len(everyServer) {
+				err = fmt.Errorf("%s knows %d members of %s, want %d", name, got, singleVIP, len(everyServer))
+			}
+			if err != nil {
+				return err
+			}
+			state, err := n.Tables()
+			if err != nil {
+				return err
+			}
+			known[allMembers(state)] = true
+		}
+		if len(known) != 1 {
+			return fmt.Errorf("the nodes know different numbers of members: %v", known)
+		}
+		return nil
+	})
+}
+
+// allMembers counts the members of everything that routes lead to.
+func allMembers(s *table.State) (n int) {
+	byID := map[table.NextHopID]table.NextHop{} // next hop 0 discards and is not listed
+	for _, h := range s.NextHops {
+		byID[h.ID] = h
+	}
+	for _, r := range s.Routes {
+		h := byID[r.NH]
+		n += len(h.Members)
+		for _, l := range h.Listeners {
+			n += len(byID[l.NH].Members)
+		}
+	}
+	return n
 }
 
 // settle waits until no address of a node is tentative any more (RFC 4862):
