@@ -43,6 +43,17 @@ func Recall(s *table.State) *Memory {
 	return m
 }
 
+// Neighbours are the underlay's, as the tunnels in the fast path's tables have them.
+func Neighbours(s *table.State) map[netip.Addr]Neighbour {
+	known := map[netip.Addr]Neighbour{}
+	for i := range s.NextHops {
+		if n := &s.NextHops[i]; n.Type == table.NHTunnel {
+			known[n.Dip] = Neighbour{SrcMAC: n.SrcMAC, DstMAC: n.DstMAC, MTU: n.MTU}
+		}
+	}
+	return known
+}
+
 // remember opens the new memory and drops what is no longer valid of the old.
 func (c *compiler) remember() {
 	now := &Memory{positions: positions{}, fragments: map[*LoadBalancer]*fragment{}, valid: validity{

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -40,7 +39,7 @@ func NewUnderlay(fabric string, log *slog.Logger) *Underlay {
 func (u *Underlay) SetPeers(peers []netip.Addr) {
 	for {
 		select {
-		case u.peers <- slices.Clone(peers):
+		case u.peers <- append([]netip.Addr{}, peers...):
 			return
 		default:
 		}
@@ -49,6 +48,14 @@ func (u *Underlay) SetPeers(peers []netip.Addr) {
 		default:
 		}
 	}
+}
+
+// Recall says what was known before this agent started. It holds until the kernel
+// says otherwise.
+func (u *Underlay) Recall(known map[netip.Addr]compile.Neighbour) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.known = known
 }
 
 // Known returns what was found last, by tunnel address.
@@ -91,7 +98,7 @@ const spacing = 20 * time.Millisecond
 type underlayWatch struct {
 	*Underlay
 	changed func()
-	peers   []netip.Addr
+	peers   []netip.Addr // nil: nobody has asked yet
 	fabric  netlink.Link
 	hops    map[netip.Addr]hop // by peer; nil: routes have moved
 	asked   time.Time          // when every neighbour was last asked
@@ -168,6 +175,9 @@ func (w *underlayWatch) look(now time.Time) time.Duration {
 // resolveAll finds every peer's neighbour. ask makes the kernel ask each.
 func (w *underlayWatch) resolveAll(ask bool) (found map[netip.Addr]compile.Neighbour, unresolved bool, err error) {
 	found = make(map[netip.Addr]compile.Neighbour, len(w.peers))
+	if w.peers == nil {
+		return w.Known(), false, nil // nobody has asked yet: what was recalled stays
+	}
 	if len(w.peers) == 0 {
 		return found, false, nil
 	}

@@ -165,6 +165,7 @@ func (l *Loop) adoptFastPath() error {
 		}
 		if r, err := l.fastpath.Ask(&control.Request{Tables: &control.Empty{}}); err == nil && r.Tables != nil {
 			l.turn.progress.memory = compile.Recall(r.Tables)
+			l.underlay.Recall(compile.Neighbours(r.Tables))
 		}
 	}
 	return l.ensurePunt(workers)

@@ -111,6 +111,7 @@ func (l *Loop) lookFirst(ctx context.Context) {
 				resolved++
 			}
 		}
+		l.turn.underlay = known // whether or not the event has been told yet
 		if resolved == len(peers) {
 			return
 		}
