@@ -31,13 +31,12 @@ type Request struct {
 	InSync *InSync      `json:"inSync,omitempty"`
 
 	// Reads, for everybody.
-	Status    *Empty       `json:"status,omitempty"`
-	Tables    *Empty       `json:"tables,omitempty"`
-	Vifs      *Empty       `json:"vifs,omitempty"`
-	Flows     *FlowQuery   `json:"flows,omitempty"`
-	DropStats *Empty       `json:"dropStats,omitempty"`
-	Trace     *TraceQuery  `json:"trace,omitempty"`
-	FlushVif  *table.VifID `json:"flushVif,omitempty"` // delete every flow of a vif; agent only
+	Status    *Empty      `json:"status,omitempty"`
+	Tables    *Empty      `json:"tables,omitempty"`
+	Vifs      *Empty      `json:"vifs,omitempty"`
+	Flows     *FlowQuery  `json:"flows,omitempty"`
+	DropStats *Empty      `json:"dropStats,omitempty"`
+	Trace     *TraceQuery `json:"trace,omitempty"`
 }
 
 // Empty carries nothing.

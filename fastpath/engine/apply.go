@@ -81,9 +81,6 @@ func (e *engine) change(c *wire.Conn, req *control.Request) error {
 		return e.apply(p, req.Delta)
 	case req.InSync != nil:
 		return e.inSync(p, req.InSync.Epoch)
-	case req.FlushVif != nil:
-		p.shared.Sweep()
-		return nil
 	}
 	return errors.New("empty request: exactly one field is set")
 }

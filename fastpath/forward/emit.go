@@ -192,7 +192,7 @@ func (w *Worker) fragment(p *pkt, mtu int) {
 	hl := int(b[p.info.L3]&0x0f) * 4
 	header := b[p.info.L3 : p.info.L3+hl]
 	payload := w.flatten(p)[hl:]
-	step := (min(mtu, frame.ChunkSize-replyAt) - hl) &^ 7
+	step := packet.FragmentRoom(min(mtu, frame.ChunkSize-replyAt), hl)
 	for off := 0; off < len(payload); off += step {
 		end := min(off+step, len(payload))
 		addr, ok := w.pool.Get()

@@ -122,12 +122,6 @@ func (t *Tables) NH(id table.NextHopID) (table.NextHop, bool) {
 	return nh, ok
 }
 
-// Vif returns a vif by id.
-func (t *Tables) Vif(id table.VifID) (table.Vif, bool) {
-	v, ok := t.vifs[id]
-	return v, ok
-}
-
 // VRF finds a VRF by number or by name.
 func (t *Tables) VRF(s string) (table.VRF, bool) {
 	for _, v := range t.State.VRFs {
