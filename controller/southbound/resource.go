@@ -4,6 +4,8 @@
 // the stream is kept (controller/hub, agent/dial).
 package southbound
 
+//go:generate protoc --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative southbound.proto
+
 import (
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,7 +17,7 @@ import (
 // Types in the order in which a complete set is sent: what a later type
 // refers to comes with an earlier one.
 var Types = [...]Type{
-	Type_TYPE_NODE, Type_TYPE_VIRTUAL_NETWORK, Type_TYPE_BLOCK,
+	Type_TYPE_NODE_CONFIG, Type_TYPE_NODE, Type_TYPE_VIRTUAL_NETWORK, Type_TYPE_BLOCK,
 	Type_TYPE_VMI, Type_TYPE_ROUTE, Type_TYPE_LOAD_BALANCER,
 }
 

@@ -39,6 +39,7 @@ const (
 	Type_TYPE_VMI             Type = 4 // a pod interface of this node
 	Type_TYPE_LOAD_BALANCER   Type = 5
 	Type_TYPE_ROUTE           Type = 6
+	Type_TYPE_NODE_CONFIG     Type = 7 // what this node must know of itself
 )
 
 // Enum value maps for Type.
@@ -51,6 +52,7 @@ var (
 		4: "TYPE_VMI",
 		5: "TYPE_LOAD_BALANCER",
 		6: "TYPE_ROUTE",
+		7: "TYPE_NODE_CONFIG",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED":     0,
@@ -60,6 +62,7 @@ var (
 		"TYPE_VMI":             4,
 		"TYPE_LOAD_BALANCER":   5,
 		"TYPE_ROUTE":           6,
+		"TYPE_NODE_CONFIG":     7,
 	}
 )
 
@@ -90,6 +93,102 @@ func (Type) EnumDescriptor() ([]byte, []int) {
 	return file_southbound_proto_rawDescGZIP(), []int{0}
 }
 
+type EnrollRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // of the agent's service account, bound to its pod
+	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`     // PKCS#10, DER; its common name is the node's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollRequest) Reset() {
+	*x = EnrollRequest{}
+	mi := &file_southbound_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollRequest) ProtoMessage() {}
+
+func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_southbound_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
+func (*EnrollRequest) Descriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *EnrollRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *EnrollRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type EnrollResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"` // PEM, leaf first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollResponse) Reset() {
+	*x = EnrollResponse{}
+	mi := &file_southbound_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollResponse) ProtoMessage() {}
+
+func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_southbound_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
+func (*EnrollResponse) Descriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *EnrollResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 type ResourceName struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          Type                   `protobuf:"varint,1,opt,name=type,proto3,enum=vragent.southbound.v1.Type" json:"type,omitempty"`
@@ -100,7 +199,7 @@ type ResourceName struct {
 
 func (x *ResourceName) Reset() {
 	*x = ResourceName{}
-	mi := &file_southbound_proto_msgTypes[0]
+	mi := &file_southbound_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -112,7 +211,7 @@ func (x *ResourceName) String() string {
 func (*ResourceName) ProtoMessage() {}
 
 func (x *ResourceName) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[0]
+	mi := &file_southbound_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -125,7 +224,7 @@ func (x *ResourceName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceName.ProtoReflect.Descriptor instead.
 func (*ResourceName) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{0}
+	return file_southbound_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ResourceName) GetType() Type {
@@ -154,7 +253,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_southbound_proto_msgTypes[1]
+	mi := &file_southbound_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -166,7 +265,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[1]
+	mi := &file_southbound_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -179,7 +278,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{1}
+	return file_southbound_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Resource) GetType() Type {
@@ -222,7 +321,7 @@ type ToAgent struct {
 
 func (x *ToAgent) Reset() {
 	*x = ToAgent{}
-	mi := &file_southbound_proto_msgTypes[2]
+	mi := &file_southbound_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +333,7 @@ func (x *ToAgent) String() string {
 func (*ToAgent) ProtoMessage() {}
 
 func (x *ToAgent) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[2]
+	mi := &file_southbound_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +346,7 @@ func (x *ToAgent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToAgent.ProtoReflect.Descriptor instead.
 func (*ToAgent) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{2}
+	return file_southbound_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ToAgent) GetNonce() uint64 {
@@ -292,7 +391,7 @@ type FromAgent struct {
 
 func (x *FromAgent) Reset() {
 	*x = FromAgent{}
-	mi := &file_southbound_proto_msgTypes[3]
+	mi := &file_southbound_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +403,7 @@ func (x *FromAgent) String() string {
 func (*FromAgent) ProtoMessage() {}
 
 func (x *FromAgent) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[3]
+	mi := &file_southbound_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +416,7 @@ func (x *FromAgent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromAgent.ProtoReflect.Descriptor instead.
 func (*FromAgent) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{3}
+	return file_southbound_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FromAgent) GetMessage() isFromAgent_Message {
@@ -382,14 +481,17 @@ type Hello struct {
 	AgentVersion  string                 `protobuf:"bytes,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
 	TunnelAddress string                 `protobuf:"bytes,3,opt,name=tunnel_address,json=tunnelAddress,proto3" json:"tunnel_address,omitempty"`
 	// What the agent still holds: the controller answers with differences.
-	Have          []*ResourceVersion `protobuf:"bytes,4,rep,name=have,proto3" json:"have,omitempty"`
+	Have []*ResourceVersion `protobuf:"bytes,4,rep,name=have,proto3" json:"have,omitempty"`
+	// The agent takes its orders from another controller: this one is told what
+	// the agent publishes and sends nothing.
+	Standby       bool `protobuf:"varint,5,opt,name=standby,proto3" json:"standby,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_southbound_proto_msgTypes[4]
+	mi := &file_southbound_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +503,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[4]
+	mi := &file_southbound_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +516,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{4}
+	return file_southbound_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Hello) GetNode() string {
@@ -445,6 +547,13 @@ func (x *Hello) GetHave() []*ResourceVersion {
 	return nil
 }
 
+func (x *Hello) GetStandby() bool {
+	if x != nil {
+		return x.Standby
+	}
+	return false
+}
+
 type ResourceVersion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          Type                   `protobuf:"varint,1,opt,name=type,proto3,enum=vragent.southbound.v1.Type" json:"type,omitempty"`
@@ -456,7 +565,7 @@ type ResourceVersion struct {
 
 func (x *ResourceVersion) Reset() {
 	*x = ResourceVersion{}
-	mi := &file_southbound_proto_msgTypes[5]
+	mi := &file_southbound_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +577,7 @@ func (x *ResourceVersion) String() string {
 func (*ResourceVersion) ProtoMessage() {}
 
 func (x *ResourceVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[5]
+	mi := &file_southbound_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +590,7 @@ func (x *ResourceVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceVersion.ProtoReflect.Descriptor instead.
 func (*ResourceVersion) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{5}
+	return file_southbound_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ResourceVersion) GetType() Type {
@@ -516,7 +625,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_southbound_proto_msgTypes[6]
+	mi := &file_southbound_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +637,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[6]
+	mi := &file_southbound_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +650,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{6}
+	return file_southbound_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ack) GetNonce() uint64 {
@@ -569,7 +678,7 @@ type Nack struct {
 
 func (x *Nack) Reset() {
 	*x = Nack{}
-	mi := &file_southbound_proto_msgTypes[7]
+	mi := &file_southbound_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +690,7 @@ func (x *Nack) String() string {
 func (*Nack) ProtoMessage() {}
 
 func (x *Nack) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[7]
+	mi := &file_southbound_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +703,7 @@ func (x *Nack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nack.ProtoReflect.Descriptor instead.
 func (*Nack) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{7}
+	return file_southbound_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Nack) GetType() Type {
@@ -635,7 +744,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_southbound_proto_msgTypes[8]
+	mi := &file_southbound_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +756,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[8]
+	mi := &file_southbound_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +769,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{8}
+	return file_southbound_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Publish) GetVmis() []*VMIStatus {
@@ -720,14 +829,15 @@ type VMIStatus struct {
 	Label     uint32                 `protobuf:"varint,4,opt,name=label,proto3" json:"label,omitempty"`
 	Tap       string                 `protobuf:"bytes,5,opt,name=tap,proto3" json:"tap,omitempty"`
 	// The version of the VMI resource whose port maps are in the fast path.
-	AckedVersion  string `protobuf:"bytes,6,opt,name=acked_version,json=ackedVersion,proto3" json:"acked_version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AckedVersion     string   `protobuf:"bytes,6,opt,name=acked_version,json=ackedVersion,proto3" json:"acked_version,omitempty"`
+	ClusterAddresses []string `protobuf:"bytes,7,rep,name=cluster_addresses,json=clusterAddresses,proto3" json:"cluster_addresses,omitempty"` // of a pod in a translated network
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *VMIStatus) Reset() {
 	*x = VMIStatus{}
-	mi := &file_southbound_proto_msgTypes[9]
+	mi := &file_southbound_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +849,7 @@ func (x *VMIStatus) String() string {
 func (*VMIStatus) ProtoMessage() {}
 
 func (x *VMIStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[9]
+	mi := &file_southbound_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +862,7 @@ func (x *VMIStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMIStatus.ProtoReflect.Descriptor instead.
 func (*VMIStatus) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{9}
+	return file_southbound_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *VMIStatus) GetUuid() string {
@@ -797,6 +907,13 @@ func (x *VMIStatus) GetAckedVersion() string {
 	return ""
 }
 
+func (x *VMIStatus) GetClusterAddresses() []string {
+	if x != nil {
+		return x.ClusterAddresses
+	}
+	return nil
+}
+
 // LocalRoute leads to this node: a block (VRF label), a host address, a
 // floating IP with local backends (label of the local composite).
 type LocalRoute struct {
@@ -812,7 +929,7 @@ type LocalRoute struct {
 
 func (x *LocalRoute) Reset() {
 	*x = LocalRoute{}
-	mi := &file_southbound_proto_msgTypes[10]
+	mi := &file_southbound_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +941,7 @@ func (x *LocalRoute) String() string {
 func (*LocalRoute) ProtoMessage() {}
 
 func (x *LocalRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[10]
+	mi := &file_southbound_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +954,7 @@ func (x *LocalRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalRoute.ProtoReflect.Descriptor instead.
 func (*LocalRoute) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{10}
+	return file_southbound_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LocalRoute) GetVrf() string {
@@ -885,7 +1002,7 @@ type RouteName struct {
 
 func (x *RouteName) Reset() {
 	*x = RouteName{}
-	mi := &file_southbound_proto_msgTypes[11]
+	mi := &file_southbound_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1014,7 @@ func (x *RouteName) String() string {
 func (*RouteName) ProtoMessage() {}
 
 func (x *RouteName) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[11]
+	mi := &file_southbound_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1027,7 @@ func (x *RouteName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteName.ProtoReflect.Descriptor instead.
 func (*RouteName) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{11}
+	return file_southbound_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RouteName) GetVrf() string {
@@ -938,7 +1055,7 @@ type BlockStatus struct {
 
 func (x *BlockStatus) Reset() {
 	*x = BlockStatus{}
-	mi := &file_southbound_proto_msgTypes[12]
+	mi := &file_southbound_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1067,7 @@ func (x *BlockStatus) String() string {
 func (*BlockStatus) ProtoMessage() {}
 
 func (x *BlockStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[12]
+	mi := &file_southbound_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1080,7 @@ func (x *BlockStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockStatus.ProtoReflect.Descriptor instead.
 func (*BlockStatus) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{12}
+	return file_southbound_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BlockStatus) GetVirtualNetwork() string {
@@ -996,7 +1113,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_southbound_proto_msgTypes[13]
+	mi := &file_southbound_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1125,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[13]
+	mi := &file_southbound_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1138,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{13}
+	return file_southbound_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HostStatus) GetAddresses() []string {
@@ -1041,7 +1158,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_southbound_proto_msgTypes[14]
+	mi := &file_southbound_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1170,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[14]
+	mi := &file_southbound_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1183,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{14}
+	return file_southbound_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Node) GetName() string {
@@ -1085,18 +1202,24 @@ func (x *Node) GetTunnelAddress() string {
 
 type VirtualNetwork struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // k8s-default-pod-network
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // k8s-default-pod-network; its VRF
 	Uuid           string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`
 	Subnets        []string               `protobuf:"bytes,3,rep,name=subnets,proto3" json:"subnets,omitempty"` // all pods of the network
 	ServiceSubnets []string               `protobuf:"bytes,4,rep,name=service_subnets,json=serviceSubnets,proto3" json:"service_subnets,omitempty"`
-	Host           bool                   `protobuf:"varint,5,opt,name=host,proto3" json:"host,omitempty"` // the network the host vif belongs to
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	Host           bool                   `protobuf:"varint,5,opt,name=host,proto3" json:"host,omitempty"`      // the network the host vif belongs to
+	Imports        []*Import              `protobuf:"bytes,6,rep,name=imports,proto3" json:"imports,omitempty"` // networks whose routes are valid here too
+	// Its addresses mean nothing elsewhere: each pod has, besides, an address of
+	// the network with the host, and leaves with that (one-to-one NAT).
+	Translated    bool     `protobuf:"varint,7,opt,name=translated,proto3" json:"translated,omitempty"`
+	FqName        []string `protobuf:"bytes,8,rep,name=fq_name,json=fqName,proto3" json:"fq_name,omitempty"`           // default-domain, project, name
+	NoOutside     bool     `protobuf:"varint,9,opt,name=no_outside,json=noOutside,proto3" json:"no_outside,omitempty"` // its pods reach nothing outside of the cluster
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VirtualNetwork) Reset() {
 	*x = VirtualNetwork{}
-	mi := &file_southbound_proto_msgTypes[15]
+	mi := &file_southbound_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1231,7 @@ func (x *VirtualNetwork) String() string {
 func (*VirtualNetwork) ProtoMessage() {}
 
 func (x *VirtualNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[15]
+	mi := &file_southbound_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1244,7 @@ func (x *VirtualNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetwork.ProtoReflect.Descriptor instead.
 func (*VirtualNetwork) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{15}
+	return file_southbound_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VirtualNetwork) GetName() string {
@@ -1159,6 +1282,88 @@ func (x *VirtualNetwork) GetHost() bool {
 	return false
 }
 
+func (x *VirtualNetwork) GetImports() []*Import {
+	if x != nil {
+		return x.Imports
+	}
+	return nil
+}
+
+func (x *VirtualNetwork) GetTranslated() bool {
+	if x != nil {
+		return x.Translated
+	}
+	return false
+}
+
+func (x *VirtualNetwork) GetFqName() []string {
+	if x != nil {
+		return x.FqName
+	}
+	return nil
+}
+
+func (x *VirtualNetwork) GetNoOutside() bool {
+	if x != nil {
+		return x.NoOutside
+	}
+	return false
+}
+
+// Import makes the routes of another network valid in this one: for all, or
+// only for replies, RPF and the host (isolation is one-way).
+type Import struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	VirtualNetwork string                 `protobuf:"bytes,1,opt,name=virtual_network,json=virtualNetwork,proto3" json:"virtual_network,omitempty"`
+	ReplyOnly      bool                   `protobuf:"varint,2,opt,name=reply_only,json=replyOnly,proto3" json:"reply_only,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Import) Reset() {
+	*x = Import{}
+	mi := &file_southbound_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Import) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Import) ProtoMessage() {}
+
+func (x *Import) ProtoReflect() protoreflect.Message {
+	mi := &file_southbound_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Import.ProtoReflect.Descriptor instead.
+func (*Import) Descriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Import) GetVirtualNetwork() string {
+	if x != nil {
+		return x.VirtualNetwork
+	}
+	return ""
+}
+
+func (x *Import) GetReplyOnly() bool {
+	if x != nil {
+		return x.ReplyOnly
+	}
+	return false
+}
+
 type Block struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	VirtualNetwork string                 `protobuf:"bytes,1,opt,name=virtual_network,json=virtualNetwork,proto3" json:"virtual_network,omitempty"`
@@ -1169,7 +1374,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_southbound_proto_msgTypes[16]
+	mi := &file_southbound_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1386,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[16]
+	mi := &file_southbound_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1399,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{16}
+	return file_southbound_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Block) GetVirtualNetwork() string {
@@ -1221,13 +1426,16 @@ type VMI struct {
 	PodUid         string                 `protobuf:"bytes,6,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
 	FixedAddresses []string               `protobuf:"bytes,7,rep,name=fixed_addresses,json=fixedAddresses,proto3" json:"fixed_addresses,omitempty"`
 	PortMaps       []*PortMap             `protobuf:"bytes,8,rep,name=port_maps,json=portMaps,proto3" json:"port_maps,omitempty"`
+	// Why the pod has no network yet: ADD waits, and then says so.
+	Refusal        string   `protobuf:"bytes,9,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	SecurityGroups []string `protobuf:"bytes,10,rep,name=security_groups,json=securityGroups,proto3" json:"security_groups,omitempty"` // fully qualified names, : between the parts
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *VMI) Reset() {
 	*x = VMI{}
-	mi := &file_southbound_proto_msgTypes[17]
+	mi := &file_southbound_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1447,7 @@ func (x *VMI) String() string {
 func (*VMI) ProtoMessage() {}
 
 func (x *VMI) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[17]
+	mi := &file_southbound_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1460,7 @@ func (x *VMI) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMI.ProtoReflect.Descriptor instead.
 func (*VMI) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{17}
+	return file_southbound_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VMI) GetUuid() string {
@@ -1311,6 +1519,20 @@ func (x *VMI) GetPortMaps() []*PortMap {
 	return nil
 }
 
+func (x *VMI) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *VMI) GetSecurityGroups() []string {
+	if x != nil {
+		return x.SecurityGroups
+	}
+	return nil
+}
+
 type PortMap struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vip           string                 `protobuf:"bytes,1,opt,name=vip,proto3" json:"vip,omitempty"`
@@ -1323,7 +1545,7 @@ type PortMap struct {
 
 func (x *PortMap) Reset() {
 	*x = PortMap{}
-	mi := &file_southbound_proto_msgTypes[18]
+	mi := &file_southbound_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1557,7 @@ func (x *PortMap) String() string {
 func (*PortMap) ProtoMessage() {}
 
 func (x *PortMap) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[18]
+	mi := &file_southbound_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1570,7 @@ func (x *PortMap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortMap.ProtoReflect.Descriptor instead.
 func (*PortMap) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{18}
+	return file_southbound_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PortMap) GetVip() string {
@@ -1384,15 +1606,24 @@ type LoadBalancer struct {
 	Uuid            string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
 	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                                              // <namespace>-<service>
 	VirtualNetworks []string               `protobuf:"bytes,3,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty"` // whose pods may use it
-	Vips            []string               `protobuf:"bytes,4,rep,name=vips,proto3" json:"vips,omitempty"`                                              // one per family
+	Vips            []string               `protobuf:"bytes,4,rep,name=vips,proto3" json:"vips,omitempty"`                                              // cluster IPs, one per family
 	Listeners       []*Listener            `protobuf:"bytes,5,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	// External IPs and load balancer addresses. Port maps are there for these too.
+	ExternalVips    []string `protobuf:"bytes,6,rep,name=external_vips,json=externalVips,proto3" json:"external_vips,omitempty"`
+	AffinitySeconds uint32   `protobuf:"varint,7,opt,name=affinity_seconds,json=affinitySeconds,proto3" json:"affinity_seconds,omitempty"`    // ClientIP affinity; 0: none
+	InternalLocal   bool     `protobuf:"varint,8,opt,name=internal_local,json=internalLocal,proto3" json:"internal_local,omitempty"`          // internalTrafficPolicy Local: vips use backends of the client's node
+	ExternalLocal   bool     `protobuf:"varint,9,opt,name=external_local,json=externalLocal,proto3" json:"external_local,omitempty"`          // externalTrafficPolicy Local: node ports and external_vips, from outside
+	HealthCheckPort uint32   `protobuf:"varint,10,opt,name=health_check_port,json=healthCheckPort,proto3" json:"health_check_port,omitempty"` // HTTP on every node: has it backends of its own?
+	Namespace       string   `protobuf:"bytes,11,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Service         string   `protobuf:"bytes,12,opt,name=service,proto3" json:"service,omitempty"`
+	Home            string   `protobuf:"bytes,13,opt,name=home,proto3" json:"home,omitempty"` // the virtual network of its backends
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *LoadBalancer) Reset() {
 	*x = LoadBalancer{}
-	mi := &file_southbound_proto_msgTypes[19]
+	mi := &file_southbound_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1635,7 @@ func (x *LoadBalancer) String() string {
 func (*LoadBalancer) ProtoMessage() {}
 
 func (x *LoadBalancer) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[19]
+	mi := &file_southbound_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1648,7 @@ func (x *LoadBalancer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadBalancer.ProtoReflect.Descriptor instead.
 func (*LoadBalancer) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{19}
+	return file_southbound_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LoadBalancer) GetUuid() string {
@@ -1455,6 +1686,62 @@ func (x *LoadBalancer) GetListeners() []*Listener {
 	return nil
 }
 
+func (x *LoadBalancer) GetExternalVips() []string {
+	if x != nil {
+		return x.ExternalVips
+	}
+	return nil
+}
+
+func (x *LoadBalancer) GetAffinitySeconds() uint32 {
+	if x != nil {
+		return x.AffinitySeconds
+	}
+	return 0
+}
+
+func (x *LoadBalancer) GetInternalLocal() bool {
+	if x != nil {
+		return x.InternalLocal
+	}
+	return false
+}
+
+func (x *LoadBalancer) GetExternalLocal() bool {
+	if x != nil {
+		return x.ExternalLocal
+	}
+	return false
+}
+
+func (x *LoadBalancer) GetHealthCheckPort() uint32 {
+	if x != nil {
+		return x.HealthCheckPort
+	}
+	return 0
+}
+
+func (x *LoadBalancer) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *LoadBalancer) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *LoadBalancer) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
 type Listener struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
@@ -1462,13 +1749,14 @@ type Listener struct {
 	Protocol      uint32                 `protobuf:"varint,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	Port          uint32                 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
 	Members       []*Member              `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
+	NodePort      uint32                 `protobuf:"varint,6,opt,name=node_port,json=nodePort,proto3" json:"node_port,omitempty"` // 0: none. Port maps have (vip, protocol, node_port) too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_southbound_proto_msgTypes[20]
+	mi := &file_southbound_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1768,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[20]
+	mi := &file_southbound_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1781,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{20}
+	return file_southbound_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Listener) GetUuid() string {
@@ -1531,6 +1819,13 @@ func (x *Listener) GetMembers() []*Member {
 	return nil
 }
 
+func (x *Listener) GetNodePort() uint32 {
+	if x != nil {
+		return x.NodePort
+	}
+	return 0
+}
+
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
@@ -1542,13 +1837,15 @@ type Member struct {
 	Address       string                 `protobuf:"bytes,7,opt,name=address,proto3" json:"address,omitempty"` // of the backend; family decides for which VIP it serves
 	Port          uint32                 `protobuf:"varint,8,opt,name=port,proto3" json:"port,omitempty"`      // target port
 	Draining      bool                   `protobuf:"varint,9,opt,name=draining,proto3" json:"draining,omitempty"`
+	HintZones     []string               `protobuf:"bytes,10,rep,name=hint_zones,json=hintZones,proto3" json:"hint_zones,omitempty"` // of the endpoint; nodes prefer what is meant for them
+	HintNodes     []string               `protobuf:"bytes,11,rep,name=hint_nodes,json=hintNodes,proto3" json:"hint_nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_southbound_proto_msgTypes[21]
+	mi := &file_southbound_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1857,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[21]
+	mi := &file_southbound_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1870,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{21}
+	return file_southbound_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Member) GetUuid() string {
@@ -1639,6 +1936,20 @@ func (x *Member) GetDraining() bool {
 	return false
 }
 
+func (x *Member) GetHintZones() []string {
+	if x != nil {
+		return x.HintZones
+	}
+	return nil
+}
+
+func (x *Member) GetHintNodes() []string {
+	if x != nil {
+		return x.HintNodes
+	}
+	return nil
+}
+
 type Route struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	VirtualNetwork string                 `protobuf:"bytes,1,opt,name=virtual_network,json=virtualNetwork,proto3" json:"virtual_network,omitempty"`
@@ -1650,7 +1961,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_southbound_proto_msgTypes[22]
+	mi := &file_southbound_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1973,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[22]
+	mi := &file_southbound_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1986,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{22}
+	return file_southbound_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Route) GetVirtualNetwork() string {
@@ -1710,7 +2021,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_southbound_proto_msgTypes[23]
+	mi := &file_southbound_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +2033,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_southbound_proto_msgTypes[23]
+	mi := &file_southbound_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +2046,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_southbound_proto_rawDescGZIP(), []int{23}
+	return file_southbound_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Path) GetNode() string {
@@ -1759,11 +2070,61 @@ func (x *Path) GetLabel() uint32 {
 	return 0
 }
 
+// NodeConfig is what a node must know of itself.
+type NodeConfig struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Zone          string                 `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"` // topology.kubernetes.io/zone
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeConfig) Reset() {
+	*x = NodeConfig{}
+	mi := &file_southbound_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeConfig) ProtoMessage() {}
+
+func (x *NodeConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_southbound_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeConfig.ProtoReflect.Descriptor instead.
+func (*NodeConfig) Descriptor() ([]byte, []int) {
+	return file_southbound_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *NodeConfig) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
 var File_southbound_proto protoreflect.FileDescriptor
 
 const file_southbound_proto_rawDesc = "" +
 	"\n" +
-	"\x10southbound.proto\x12\x15vragent.southbound.v1\"S\n" +
+	"\x10southbound.proto\x12\x15vragent.southbound.v1\"7\n" +
+	"\rEnrollRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"2\n" +
+	"\x0eEnrollResponse\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"S\n" +
 	"\fResourceName\x12/\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1b.vragent.southbound.v1.TypeR\x04type\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"}\n" +
@@ -1781,12 +2142,13 @@ const file_southbound_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x1c.vragent.southbound.v1.HelloH\x00R\x05hello\x12.\n" +
 	"\x03ack\x18\x02 \x01(\v2\x1a.vragent.southbound.v1.AckH\x00R\x03ack\x12:\n" +
 	"\apublish\x18\x03 \x01(\v2\x1e.vragent.southbound.v1.PublishH\x00R\apublishB\t\n" +
-	"\amessage\"\xa3\x01\n" +
+	"\amessage\"\xbd\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12%\n" +
 	"\x0etunnel_address\x18\x03 \x01(\tR\rtunnelAddress\x12:\n" +
-	"\x04have\x18\x04 \x03(\v2&.vragent.southbound.v1.ResourceVersionR\x04have\"p\n" +
+	"\x04have\x18\x04 \x03(\v2&.vragent.southbound.v1.ResourceVersionR\x04have\x12\x18\n" +
+	"\astandby\x18\x05 \x01(\bR\astandby\"p\n" +
 	"\x0fResourceVersion\x12/\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1b.vragent.southbound.v1.TypeR\x04type\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1805,14 +2167,15 @@ const file_southbound_proto_rawDesc = "" +
 	"\x0eremoved_routes\x18\x04 \x03(\v2 .vragent.southbound.v1.RouteNameR\rremovedRoutes\x12:\n" +
 	"\x06blocks\x18\x05 \x03(\v2\".vragent.southbound.v1.BlockStatusR\x06blocks\x125\n" +
 	"\x04host\x18\x06 \x01(\v2!.vragent.southbound.v1.HostStatusR\x04host\x12\x17\n" +
-	"\ain_sync\x18\a \x01(\bR\x06inSync\"\x9c\x01\n" +
+	"\ain_sync\x18\a \x01(\bR\x06inSync\"\xc9\x01\n" +
 	"\tVMIStatus\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x10\n" +
 	"\x03mac\x18\x03 \x01(\tR\x03mac\x12\x14\n" +
 	"\x05label\x18\x04 \x01(\rR\x05label\x12\x10\n" +
 	"\x03tap\x18\x05 \x01(\tR\x03tap\x12#\n" +
-	"\racked_version\x18\x06 \x01(\tR\fackedVersion\"\x88\x01\n" +
+	"\racked_version\x18\x06 \x01(\tR\fackedVersion\x12+\n" +
+	"\x11cluster_addresses\x18\a \x03(\tR\x10clusterAddresses\"\x88\x01\n" +
 	"\n" +
 	"LocalRoute\x12\x10\n" +
 	"\x03vrf\x18\x01 \x01(\tR\x03vrf\x12\x16\n" +
@@ -1832,16 +2195,27 @@ const file_southbound_proto_rawDesc = "" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\"A\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
-	"\x0etunnel_address\x18\x02 \x01(\tR\rtunnelAddress\"\x8f\x01\n" +
+	"\x0etunnel_address\x18\x02 \x01(\tR\rtunnelAddress\"\xa0\x02\n" +
 	"\x0eVirtualNetwork\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x18\n" +
 	"\asubnets\x18\x03 \x03(\tR\asubnets\x12'\n" +
 	"\x0fservice_subnets\x18\x04 \x03(\tR\x0eserviceSubnets\x12\x12\n" +
-	"\x04host\x18\x05 \x01(\bR\x04host\"H\n" +
+	"\x04host\x18\x05 \x01(\bR\x04host\x127\n" +
+	"\aimports\x18\x06 \x03(\v2\x1d.vragent.southbound.v1.ImportR\aimports\x12\x1e\n" +
+	"\n" +
+	"translated\x18\a \x01(\bR\n" +
+	"translated\x12\x17\n" +
+	"\afq_name\x18\b \x03(\tR\x06fqName\x12\x1d\n" +
+	"\n" +
+	"no_outside\x18\t \x01(\bR\tnoOutside\"P\n" +
+	"\x06Import\x12'\n" +
+	"\x0fvirtual_network\x18\x01 \x01(\tR\x0evirtualNetwork\x12\x1d\n" +
+	"\n" +
+	"reply_only\x18\x02 \x01(\bR\treplyOnly\"H\n" +
 	"\x05Block\x12'\n" +
 	"\x0fvirtual_network\x18\x01 \x01(\tR\x0evirtualNetwork\x12\x16\n" +
-	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\x85\x02\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\xc8\x02\n" +
 	"\x03VMI\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
@@ -1850,24 +2224,37 @@ const file_southbound_proto_rawDesc = "" +
 	"\x03pod\x18\x05 \x01(\tR\x03pod\x12\x17\n" +
 	"\apod_uid\x18\x06 \x01(\tR\x06podUid\x12'\n" +
 	"\x0ffixed_addresses\x18\a \x03(\tR\x0efixedAddresses\x12;\n" +
-	"\tport_maps\x18\b \x03(\v2\x1e.vragent.southbound.v1.PortMapR\bportMaps\"c\n" +
+	"\tport_maps\x18\b \x03(\v2\x1e.vragent.southbound.v1.PortMapR\bportMaps\x12\x18\n" +
+	"\arefusal\x18\t \x01(\tR\arefusal\x12'\n" +
+	"\x0fsecurity_groups\x18\n" +
+	" \x03(\tR\x0esecurityGroups\"c\n" +
 	"\aPortMap\x12\x10\n" +
 	"\x03vip\x18\x01 \x01(\tR\x03vip\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x12\x16\n" +
-	"\x06target\x18\x04 \x01(\rR\x06target\"\xb4\x01\n" +
+	"\x06target\x18\x04 \x01(\rR\x06target\"\xca\x03\n" +
 	"\fLoadBalancer\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12)\n" +
 	"\x10virtual_networks\x18\x03 \x03(\tR\x0fvirtualNetworks\x12\x12\n" +
 	"\x04vips\x18\x04 \x03(\tR\x04vips\x12=\n" +
-	"\tlisteners\x18\x05 \x03(\v2\x1f.vragent.southbound.v1.ListenerR\tlisteners\"\x9b\x01\n" +
+	"\tlisteners\x18\x05 \x03(\v2\x1f.vragent.southbound.v1.ListenerR\tlisteners\x12#\n" +
+	"\rexternal_vips\x18\x06 \x03(\tR\fexternalVips\x12)\n" +
+	"\x10affinity_seconds\x18\a \x01(\rR\x0faffinitySeconds\x12%\n" +
+	"\x0einternal_local\x18\b \x01(\bR\rinternalLocal\x12%\n" +
+	"\x0eexternal_local\x18\t \x01(\bR\rexternalLocal\x12*\n" +
+	"\x11health_check_port\x18\n" +
+	" \x01(\rR\x0fhealthCheckPort\x12\x1c\n" +
+	"\tnamespace\x18\v \x01(\tR\tnamespace\x12\x18\n" +
+	"\aservice\x18\f \x01(\tR\aservice\x12\x12\n" +
+	"\x04home\x18\r \x01(\tR\x04home\"\xb8\x01\n" +
 	"\bListener\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprotocol\x18\x03 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04port\x18\x04 \x01(\rR\x04port\x127\n" +
-	"\amembers\x18\x05 \x03(\v2\x1d.vragent.southbound.v1.MemberR\amembers\"\xdd\x01\n" +
+	"\amembers\x18\x05 \x03(\v2\x1d.vragent.southbound.v1.MemberR\amembers\x12\x1b\n" +
+	"\tnode_port\x18\x06 \x01(\rR\bnodePort\"\x9b\x02\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1877,7 +2264,12 @@ const file_southbound_proto_rawDesc = "" +
 	"\x05label\x18\x06 \x01(\rR\x05label\x12\x18\n" +
 	"\aaddress\x18\a \x01(\tR\aaddress\x12\x12\n" +
 	"\x04port\x18\b \x01(\rR\x04port\x12\x1a\n" +
-	"\bdraining\x18\t \x01(\bR\bdraining\"{\n" +
+	"\bdraining\x18\t \x01(\bR\bdraining\x12\x1d\n" +
+	"\n" +
+	"hint_zones\x18\n" +
+	" \x03(\tR\thintZones\x12\x1d\n" +
+	"\n" +
+	"hint_nodes\x18\v \x03(\tR\thintNodes\"{\n" +
 	"\x05Route\x12'\n" +
 	"\x0fvirtual_network\x18\x01 \x01(\tR\x0evirtualNetwork\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x121\n" +
@@ -1885,7 +2277,10 @@ const file_southbound_proto_rawDesc = "" +
 	"\x04Path\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
 	"\x0etunnel_address\x18\x02 \x01(\tR\rtunnelAddress\x12\x14\n" +
-	"\x05label\x18\x03 \x01(\rR\x05label*\x8b\x01\n" +
+	"\x05label\x18\x03 \x01(\rR\x05label\" \n" +
+	"\n" +
+	"NodeConfig\x12\x12\n" +
+	"\x04zone\x18\x01 \x01(\tR\x04zone*\xa1\x01\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tTYPE_NODE\x10\x01\x12\x18\n" +
@@ -1895,10 +2290,14 @@ const file_southbound_proto_rawDesc = "" +
 	"\bTYPE_VMI\x10\x04\x12\x16\n" +
 	"\x12TYPE_LOAD_BALANCER\x10\x05\x12\x0e\n" +
 	"\n" +
-	"TYPE_ROUTE\x10\x062\\\n" +
+	"TYPE_ROUTE\x10\x06\x12\x14\n" +
+	"\x10TYPE_NODE_CONFIG\x10\a2\\\n" +
 	"\n" +
 	"Southbound\x12N\n" +
-	"\x06Stream\x12 .vragent.southbound.v1.FromAgent\x1a\x1e.vragent.southbound.v1.ToAgent(\x010\x01B2Z0github.com/vragent/vragent/controller/southboundb\x06proto3"
+	"\x06Stream\x12 .vragent.southbound.v1.FromAgent\x1a\x1e.vragent.southbound.v1.ToAgent(\x010\x012c\n" +
+	"\n" +
+	"Enrollment\x12U\n" +
+	"\x06Enroll\x12$.vragent.southbound.v1.EnrollRequest\x1a%.vragent.southbound.v1.EnrollResponseB2Z0github.com/vragent/vragent/controller/southboundb\x06proto3"
 
 var (
 	file_southbound_proto_rawDescOnce sync.Once
@@ -1913,63 +2312,70 @@ func file_southbound_proto_rawDescGZIP() []byte {
 }
 
 var file_southbound_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_southbound_proto_goTypes = []any{
 	(Type)(0),               // 0: vragent.southbound.v1.Type
-	(*ResourceName)(nil),    // 1: vragent.southbound.v1.ResourceName
-	(*Resource)(nil),        // 2: vragent.southbound.v1.Resource
-	(*ToAgent)(nil),         // 3: vragent.southbound.v1.ToAgent
-	(*FromAgent)(nil),       // 4: vragent.southbound.v1.FromAgent
-	(*Hello)(nil),           // 5: vragent.southbound.v1.Hello
-	(*ResourceVersion)(nil), // 6: vragent.southbound.v1.ResourceVersion
-	(*Ack)(nil),             // 7: vragent.southbound.v1.Ack
-	(*Nack)(nil),            // 8: vragent.southbound.v1.Nack
-	(*Publish)(nil),         // 9: vragent.southbound.v1.Publish
-	(*VMIStatus)(nil),       // 10: vragent.southbound.v1.VMIStatus
-	(*LocalRoute)(nil),      // 11: vragent.southbound.v1.LocalRoute
-	(*RouteName)(nil),       // 12: vragent.southbound.v1.RouteName
-	(*BlockStatus)(nil),     // 13: vragent.southbound.v1.BlockStatus
-	(*HostStatus)(nil),      // 14: vragent.southbound.v1.HostStatus
-	(*Node)(nil),            // 15: vragent.southbound.v1.Node
-	(*VirtualNetwork)(nil),  // 16: vragent.southbound.v1.VirtualNetwork
-	(*Block)(nil),           // 17: vragent.southbound.v1.Block
-	(*VMI)(nil),             // 18: vragent.southbound.v1.VMI
-	(*PortMap)(nil),         // 19: vragent.southbound.v1.PortMap
-	(*LoadBalancer)(nil),    // 20: vragent.southbound.v1.LoadBalancer
-	(*Listener)(nil),        // 21: vragent.southbound.v1.Listener
-	(*Member)(nil),          // 22: vragent.southbound.v1.Member
-	(*Route)(nil),           // 23: vragent.southbound.v1.Route
-	(*Path)(nil),            // 24: vragent.southbound.v1.Path
+	(*EnrollRequest)(nil),   // 1: vragent.southbound.v1.EnrollRequest
+	(*EnrollResponse)(nil),  // 2: vragent.southbound.v1.EnrollResponse
+	(*ResourceName)(nil),    // 3: vragent.southbound.v1.ResourceName
+	(*Resource)(nil),        // 4: vragent.southbound.v1.Resource
+	(*ToAgent)(nil),         // 5: vragent.southbound.v1.ToAgent
+	(*FromAgent)(nil),       // 6: vragent.southbound.v1.FromAgent
+	(*Hello)(nil),           // 7: vragent.southbound.v1.Hello
+	(*ResourceVersion)(nil), // 8: vragent.southbound.v1.ResourceVersion
+	(*Ack)(nil),             // 9: vragent.southbound.v1.Ack
+	(*Nack)(nil),            // 10: vragent.southbound.v1.Nack
+	(*Publish)(nil),         // 11: vragent.southbound.v1.Publish
+	(*VMIStatus)(nil),       // 12: vragent.southbound.v1.VMIStatus
+	(*LocalRoute)(nil),      // 13: vragent.southbound.v1.LocalRoute
+	(*RouteName)(nil),       // 14: vragent.southbound.v1.RouteName
+	(*BlockStatus)(nil),     // 15: vragent.southbound.v1.BlockStatus
+	(*HostStatus)(nil),      // 16: vragent.southbound.v1.HostStatus
+	(*Node)(nil),            // 17: vragent.southbound.v1.Node
+	(*VirtualNetwork)(nil),  // 18: vragent.southbound.v1.VirtualNetwork
+	(*Import)(nil),          // 19: vragent.southbound.v1.Import
+	(*Block)(nil),           // 20: vragent.southbound.v1.Block
+	(*VMI)(nil),             // 21: vragent.southbound.v1.VMI
+	(*PortMap)(nil),         // 22: vragent.southbound.v1.PortMap
+	(*LoadBalancer)(nil),    // 23: vragent.southbound.v1.LoadBalancer
+	(*Listener)(nil),        // 24: vragent.southbound.v1.Listener
+	(*Member)(nil),          // 25: vragent.southbound.v1.Member
+	(*Route)(nil),           // 26: vragent.southbound.v1.Route
+	(*Path)(nil),            // 27: vragent.southbound.v1.Path
+	(*NodeConfig)(nil),      // 28: vragent.southbound.v1.NodeConfig
 }
 var file_southbound_proto_depIdxs = []int32{
 	0,  // 0: vragent.southbound.v1.ResourceName.type:type_name -> vragent.southbound.v1.Type
 	0,  // 1: vragent.southbound.v1.Resource.type:type_name -> vragent.southbound.v1.Type
-	2,  // 2: vragent.southbound.v1.ToAgent.upserts:type_name -> vragent.southbound.v1.Resource
-	1,  // 3: vragent.southbound.v1.ToAgent.removes:type_name -> vragent.southbound.v1.ResourceName
+	4,  // 2: vragent.southbound.v1.ToAgent.upserts:type_name -> vragent.southbound.v1.Resource
+	3,  // 3: vragent.southbound.v1.ToAgent.removes:type_name -> vragent.southbound.v1.ResourceName
 	0,  // 4: vragent.southbound.v1.ToAgent.in_sync:type_name -> vragent.southbound.v1.Type
-	5,  // 5: vragent.southbound.v1.FromAgent.hello:type_name -> vragent.southbound.v1.Hello
-	7,  // 6: vragent.southbound.v1.FromAgent.ack:type_name -> vragent.southbound.v1.Ack
-	9,  // 7: vragent.southbound.v1.FromAgent.publish:type_name -> vragent.southbound.v1.Publish
-	6,  // 8: vragent.southbound.v1.Hello.have:type_name -> vragent.southbound.v1.ResourceVersion
+	7,  // 5: vragent.southbound.v1.FromAgent.hello:type_name -> vragent.southbound.v1.Hello
+	9,  // 6: vragent.southbound.v1.FromAgent.ack:type_name -> vragent.southbound.v1.Ack
+	11, // 7: vragent.southbound.v1.FromAgent.publish:type_name -> vragent.southbound.v1.Publish
+	8,  // 8: vragent.southbound.v1.Hello.have:type_name -> vragent.southbound.v1.ResourceVersion
 	0,  // 9: vragent.southbound.v1.ResourceVersion.type:type_name -> vragent.southbound.v1.Type
-	8,  // 10: vragent.southbound.v1.Ack.nacks:type_name -> vragent.southbound.v1.Nack
+	10, // 10: vragent.southbound.v1.Ack.nacks:type_name -> vragent.southbound.v1.Nack
 	0,  // 11: vragent.southbound.v1.Nack.type:type_name -> vragent.southbound.v1.Type
-	10, // 12: vragent.southbound.v1.Publish.vmis:type_name -> vragent.southbound.v1.VMIStatus
-	11, // 13: vragent.southbound.v1.Publish.routes:type_name -> vragent.southbound.v1.LocalRoute
-	12, // 14: vragent.southbound.v1.Publish.removed_routes:type_name -> vragent.southbound.v1.RouteName
-	13, // 15: vragent.southbound.v1.Publish.blocks:type_name -> vragent.southbound.v1.BlockStatus
-	14, // 16: vragent.southbound.v1.Publish.host:type_name -> vragent.southbound.v1.HostStatus
-	19, // 17: vragent.southbound.v1.VMI.port_maps:type_name -> vragent.southbound.v1.PortMap
-	21, // 18: vragent.southbound.v1.LoadBalancer.listeners:type_name -> vragent.southbound.v1.Listener
-	22, // 19: vragent.southbound.v1.Listener.members:type_name -> vragent.southbound.v1.Member
-	24, // 20: vragent.southbound.v1.Route.paths:type_name -> vragent.southbound.v1.Path
-	4,  // 21: vragent.southbound.v1.Southbound.Stream:input_type -> vragent.southbound.v1.FromAgent
-	3,  // 22: vragent.southbound.v1.Southbound.Stream:output_type -> vragent.southbound.v1.ToAgent
-	22, // [22:23] is the sub-list for method output_type
-	21, // [21:22] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	12, // 12: vragent.southbound.v1.Publish.vmis:type_name -> vragent.southbound.v1.VMIStatus
+	13, // 13: vragent.southbound.v1.Publish.routes:type_name -> vragent.southbound.v1.LocalRoute
+	14, // 14: vragent.southbound.v1.Publish.removed_routes:type_name -> vragent.southbound.v1.RouteName
+	15, // 15: vragent.southbound.v1.Publish.blocks:type_name -> vragent.southbound.v1.BlockStatus
+	16, // 16: vragent.southbound.v1.Publish.host:type_name -> vragent.southbound.v1.HostStatus
+	19, // 17: vragent.southbound.v1.VirtualNetwork.imports:type_name -> vragent.southbound.v1.Import
+	22, // 18: vragent.southbound.v1.VMI.port_maps:type_name -> vragent.southbound.v1.PortMap
+	24, // 19: vragent.southbound.v1.LoadBalancer.listeners:type_name -> vragent.southbound.v1.Listener
+	25, // 20: vragent.southbound.v1.Listener.members:type_name -> vragent.southbound.v1.Member
+	27, // 21: vragent.southbound.v1.Route.paths:type_name -> vragent.southbound.v1.Path
+	6,  // 22: vragent.southbound.v1.Southbound.Stream:input_type -> vragent.southbound.v1.FromAgent
+	1,  // 23: vragent.southbound.v1.Enrollment.Enroll:input_type -> vragent.southbound.v1.EnrollRequest
+	5,  // 24: vragent.southbound.v1.Southbound.Stream:output_type -> vragent.southbound.v1.ToAgent
+	2,  // 25: vragent.southbound.v1.Enrollment.Enroll:output_type -> vragent.southbound.v1.EnrollResponse
+	24, // [24:26] is the sub-list for method output_type
+	22, // [22:24] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_southbound_proto_init() }
@@ -1977,7 +2383,7 @@ func file_southbound_proto_init() {
 	if File_southbound_proto != nil {
 		return
 	}
-	file_southbound_proto_msgTypes[3].OneofWrappers = []any{
+	file_southbound_proto_msgTypes[5].OneofWrappers = []any{
 		(*FromAgent_Hello)(nil),
 		(*FromAgent_Ack)(nil),
 		(*FromAgent_Publish)(nil),
@@ -1988,9 +2394,9 @@ func file_southbound_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_southbound_proto_rawDesc), len(file_southbound_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_southbound_proto_goTypes,
 		DependencyIndexes: file_southbound_proto_depIdxs,
