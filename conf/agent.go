@@ -11,21 +11,27 @@ const AgentFile = "/etc/vragent/vragent.yaml"
 
 // Agent configures vragent: the agent, the fast path it starts, and the CLI.
 type Agent struct {
-	Node       string   `json:"node"`     // default: the host's name
-	RunDir     string   `json:"runDir"`   // sockets, detach/ spool, bpf/ pins
-	StateDir   string   `json:"stateDir"` // ledger.db
-	Fabric     Fabric   `json:"fabric"`
-	Controller Upstream `json:"controller"`
-	Fastpath   Fastpath `json:"fastpath"`
-	Host       Host     `json:"host"`
-	MTU        int      `json:"mtu"` // bytes, of pods; 0: the fabric's less the encapsulation
-	Log        Log      `json:"log"`
+	Node       string      `json:"node"`     // default: NODE_NAME of the environment, else the host's name
+	RunDir     string      `json:"runDir"`   // sockets, detach/ spool, bpf/ pins
+	StateDir   string      `json:"stateDir"` // ledger.db; enrollment.json in a cluster
+	Fabric     Fabric      `json:"fabric"`
+	Controller Upstream    `json:"controller"`
+	Kubernetes *Kubernetes `json:"kubernetes"` // nil: certificates and addresses are given under controller
+	Fastpath   Fastpath    `json:"fastpath"`
+	Host       Host        `json:"host"`
+	// KubeProxyReplacement: node ports and external addresses are served by us.
+	KubeProxyReplacement bool `json:"kubeProxyReplacement"`
+	MTU                  int  `json:"mtu"` // bytes, of pods; 0: the fabric's less the encapsulation
+	Log                  Log  `json:"log"`
 }
+
+// FabricAuto as fabric.interface stands for the one that holds the node's address.
+const FabricAuto = "auto"
 
 // Fabric is the interface that carries tunnels.
 type Fabric struct {
-	Interface string     `json:"interface"`
-	Address   netip.Addr `json:"address"` // IPv4, of the tunnels; default: the interface's first global one
+	Interface string     `json:"interface"` // or FabricAuto
+	Address   netip.Addr `json:"address"`   // IPv4, of the tunnels; default: the interface's first global one
 }
 
 // Upstream is where the controllers are and who we are to them.
@@ -70,11 +76,19 @@ func LoadAgent(file string) (*Agent, error) {
 		return nil, err
 	}
 	if a.Node == "" {
+		a.Node = os.Getenv("NODE_NAME")
+	}
+	if a.Node == "" {
 		name, err := os.Hostname()
 		if err != nil {
 			return nil, &Error{file, "node", "is missing and the host's name is unknown: " + err.Error(), "set it"}
 		}
 		a.Node = name
+	}
+	if a.Kubernetes != nil {
+		a.Kubernetes.complete()
+	} else {
+		a.Controller.complete()
 	}
 	if err := a.check(file); err != nil {
 		return nil, err
@@ -86,11 +100,6 @@ func defaultAgent() *Agent {
 	return &Agent{
 		RunDir:   "/run/vragent",
 		StateDir: "/var/lib/vragent",
-		Controller: Upstream{
-			CA:   "/etc/vragent/ca.crt",
-			Cert: "/etc/vragent/node.crt",
-			Key:  "/etc/vragent/node.key",
-		},
 		Fastpath: Fastpath{
 			Start:       true,
 			Workers:     1,
@@ -108,11 +117,14 @@ func (a *Agent) check(file string) error {
 	c := &checks{file: file}
 	c.runDir("runDir", a.RunDir)
 	c.absolute("stateDir", a.StateDir)
-	c.ifname("fabric.interface", a.Fabric.Interface, "name the interface that reaches the other nodes, e.g. eth0")
+	c.ifname("fabric.interface", a.Fabric.Interface, "name the interface that reaches the other nodes, e.g. eth0; auto takes the one with the node's address")
 	if addr := a.Fabric.Address; addr.IsValid() && (!addr.Is4() || addr.IsLoopback() || addr.IsMulticast() || addr.IsUnspecified()) {
 		c.fail("fabric.address", fmt.Sprintf("%v is not a unicast IPv4 address", addr), "tunnels run over IPv4")
 	}
-	a.Controller.check(c)
+	a.Controller.check(c, a.Kubernetes != nil)
+	if a.Kubernetes != nil {
+		a.Kubernetes.check(c)
+	}
 	a.Fastpath.check(c)
 	c.ifname("host.interface", a.Host.Interface, "the default is vhost0")
 	if a.Host.Interface == a.Fabric.Interface && a.Host.Interface != "" {
@@ -125,16 +137,28 @@ func (a *Agent) check(file string) error {
 	return c.err()
 }
 
-func (u Upstream) check(c *checks) {
-	if len(u.Addresses) == 0 {
-		c.fail("controller.addresses", "is missing", `list the controllers, e.g. ["192.0.2.1:7443"]`)
+// complete fills in where "vrcontroller certs" puts its files.
+func (u *Upstream) complete() {
+	setDefault(&u.CA, "/etc/vragent/ca.crt")
+	setDefault(&u.Cert, "/etc/vragent/node.crt")
+	setDefault(&u.Key, "/etc/vragent/node.key")
+}
+
+func (u Upstream) check(c *checks, enrolls bool) {
+	if len(u.Addresses) == 0 && !enrolls {
+		c.fail("controller.addresses", "is missing", `list the controllers, e.g. ["192.0.2.1:7443"], or say "kubernetes: {}" to have the API asked`)
 	}
 	for i, address := range u.Addresses {
 		c.hostPort(fmt.Sprintf("controller.addresses[%d]", i), address, true)
 	}
-	c.absolute("controller.ca", u.CA)
-	c.absolute("controller.cert", u.Cert)
-	c.absolute("controller.key", u.Key)
+	for _, f := range []struct{ key, path string }{{"ca", u.CA}, {"cert", u.Cert}, {"key", u.Key}} {
+		switch {
+		case !enrolls:
+			c.absolute("controller."+f.key, f.path)
+		case f.path != "":
+			c.fail("controller."+f.key, "is of no use beside kubernetes: the agent enrolls", "remove one of the two")
+		}
+	}
 }
 
 func (f Fastpath) check(c *checks) {

@@ -58,7 +58,7 @@ type CNIAttachment struct {
 
 // ParseCNI reads the configuration of one call.
 func ParseCNI(stdin []byte) (*CNI, error) {
-	v := &CNI{RunDir: "/run/vragent", LogLevel: "info", WaitSeconds: 15}
+	v := &CNI{RunDir: "/run/vragent", LogLevel: "info", WaitSeconds: 10}
 	if err := parseJSON(cniFile, stdin, v); err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (v *CNI) check(file string) error {
 	}
 	c.oneOf("logLevel", v.LogLevel, "debug", "info", "warn", "error")
 	// The container runtime itself gives up after two minutes.
-	c.within("waitSeconds", v.WaitSeconds, 0, 110, "the default is 15")
+	c.within("waitSeconds", v.WaitSeconds, 0, 110, "the default is 10")
 	c.attachments("cni.dev/valid-attachments", v.ValidAttachments)
 	c.attachments("cni.dev/attachments", v.Attachments)
 	return c.err()

@@ -48,6 +48,7 @@ func TestExamplesShowTheDefaults(t *testing.T) {
 		_, body, _ := strings.Cut(string(text), "\n\n") // the heading stays a comment
 		s := regexp.MustCompile(`(?m)^( *)# ( *\w+:( |$))`).ReplaceAllString(body, "$1$2")
 		s = strings.Replace(s, "\n  address: 192.0.2.11", "\n  #", 1)
+		s = regexp.MustCompile(`(?s)\nkubernetes:.*?\n\n`).ReplaceAllString(s, "\n") // instead of controller
 		return s
 	}
 	agent, err := LoadAgent(write(t, "a.yaml", uncomment("examples/vragent.yaml")))
@@ -135,18 +136,30 @@ func TestAgentMistakes(t *testing.T) {
 
 func TestControllerMistakes(t *testing.T) {
 	for text, want := range map[string]string{
-		"networks: {podSubnets: []}":             `networks.podSubnets: is empty`,
-		"networks: {podSubnets: [10.32.0.1/12]}": `networks.podSubnets[0]: 10.32.0.1/12 has host bits set (write 10.32.0.0/12)`,
-		"networks: {podSubnets: [10.96.0.0/16]}": `overlaps 10.96.0.0/16 of networks.podSubnets[0]`,
-		"networks: {podSubnets: [10.32.0.0/28]}": `10.32.0.0/28 is smaller than one block (/26)`,
-		"networks: {podSubnets: [10.32.0.0]}":    `networks.podSubnets[0]: "10.32.0.0" is not a subnet such as`,
-		"networks: {podSubnets: ['']}":           `networks.podSubnets[0]: is empty`,
-		"networks: {blockSize4: 31}":             `networks.blockSize4: 31 is not between 20 and 30`,
-		"cluster: My_Cluster":                    `cluster: "My_Cluster" is not a name`,
-		"manifests: here":                        `manifests: "here" is not an absolute path`,
-		"listen: {api: 8082}":                    `listen.api: is the number 8082, must be a text`,
-		`listen: {southbound: ":0"}`:             `listen.southbound: ":0" is not host:port`,
-		"tls: {ca: ''}":                          `tls.ca: is missing`,
+		"networks: {podSubnets: []}":                                        `networks.podSubnets: is empty`,
+		"networks: {podSubnets: [10.32.0.1/12]}":                            `networks.podSubnets[0]: 10.32.0.1/12 has host bits set (write 10.32.0.0/12)`,
+		"networks: {podSubnets: [10.96.0.0/16]}":                            `overlaps 10.96.0.0/16 of networks.podSubnets[0]`,
+		"networks: {podSubnets: [10.32.0.0/28]}":                            `10.32.0.0/28 is smaller than one block (/26)`,
+		"networks: {podSubnets: [10.32.0.0]}":                               `networks.podSubnets[0]: "10.32.0.0" is not a subnet such as`,
+		"networks: {podSubnets: ['']}":                                      `networks.podSubnets[0]: is empty`,
+		"networks: {blockSize4: 31}":                                        `networks.blockSize4: 31 is not between 20 and 30`,
+		"cluster: My_Cluster":                                               `cluster: "My_Cluster" is not a name`,
+		"manifests: here":                                                   `manifests: "here" is not an absolute path`,
+		"listen: {api: 8082}":                                               `listen.api: is the number 8082, must be a text`,
+		`listen: {southbound: ":0"}`:                                        `listen.southbound: ":0" is not host:port`,
+		"tls: {ca: ''}":                                                     `tls.ca: is missing`,
+		"source: api":                                                       `source: "api" is not known (use manifests or kubernetes)`,
+		"networks: {blockQuarantine: 1 hour}":                               `networks.blockQuarantine: "1 hour" is not a time span such as 90s`,
+		"networks: {blockQuarantine: -1s}":                                  `networks.blockQuarantine: -1s is not between 1s and 720h`,
+		"networks: {sharedServices: [kube-dns]}":                            `networks.sharedServices[0]: "kube-dns" is not namespace/name`,
+		"networks: {publicPool: {name: pool}}":                              `networks.publicPool: does not name a pool`,
+		"networks: {publicPool: pool}":                                      `networks.publicPool: is the text "pool", must be a group of keys`,
+		"kubernetes: {leasename: x}":                                        `kubernetes.leasename: unknown key (did you mean leaseName?)`,
+		"{source: kubernetes, kubernetes: {leaseName: A}}":                  `kubernetes.leaseName: "A" is not a name`,
+		"{source: kubernetes, kubernetes: {agentAccount: ''}}":              `kubernetes.agentAccount: "" is not a name`,
+		"{source: kubernetes, kubernetes: {kubeconfig: x}}":                 `kubernetes.kubeconfig: "x" is not an absolute path`,
+		"{source: kubernetes, kubernetes: {apiServer: 'http://192.0.2.1'}}": `kubernetes.apiServer: "http://192.0.2.1" is no address of an API server`,
+		"{source: kubernetes, kubernetes: {apiServer: '192.0.2.1:6443'}}":   `is no address of an API server`,
 	} {
 		_, err := LoadController(write(t, "bad.yaml", text))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -158,13 +171,31 @@ func TestControllerMistakes(t *testing.T) {
 	}
 }
 
+// What a source does not use is not checked, and a pod knows its namespace.
+func TestControllerOnKubernetes(t *testing.T) {
+	file := write(t, "c.yaml", "{source: kubernetes, manifests: '', stateDir: '', tls: {ca: ''}, networks: {publicPool: {project: k8s-default, name: pool}}}")
+	t.Setenv("POD_NAMESPACE", "")
+	v, err := LoadController(file)
+	if err != nil || v.Kubernetes.Namespace != "vragent-system" || v.Networks.PublicPool.Name != "pool" {
+		t.Error(v, err)
+	}
+	t.Setenv("POD_NAMESPACE", "elsewhere")
+	if v, err = LoadController(file); err != nil || v.Kubernetes.Namespace != "elsewhere" {
+		t.Error(v, err)
+	}
+	v, err = LoadController(write(t, "c.yaml", "{source: kubernetes, kubernetes: {namespace: mine, apiServer: 'https://[2001:db8::1]:6443'}, networks: {blockQuarantine: 90m}}"))
+	if err != nil || v.Kubernetes.Namespace != "mine" || v.Networks.BlockQuarantine.Minutes() != 90 {
+		t.Error(v, err)
+	}
+}
+
 func TestParseCNI(t *testing.T) {
 	v, err := ParseCNI([]byte(`{"cniVersion":"1.0.0","name":"n","type":"vrouter","ipam":{},"dns":{"nameservers":["192.0.2.53"]},` +
 		`"runtimeConfig":{"portMappings":[{"hostPort":1}]},"capabilities":{"portMappings":true},"prevResult":{"anything":[1]},"args":{"cni":{}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.RunDir != "/run/vragent" || v.WaitSeconds != 15 || v.LogLevel != "info" || string(v.PrevResult) != `{"anything":[1]}` {
+	if v.RunDir != "/run/vragent" || v.WaitSeconds != 10 || v.LogLevel != "info" || string(v.PrevResult) != `{"anything":[1]}` {
 		t.Errorf("defaults: %+v", v)
 	}
 	entry := func(more string) string {

@@ -223,6 +223,8 @@ func describe(t reflect.Type) string {
 		return "a subnet such as 192.0.2.0/24"
 	case t.PkgPath() == "net/netip":
 		return "an IP address such as 192.0.2.1"
+	case t == reflect.TypeFor[Duration]():
+		return "a time span such as 90s, 15m or 1h"
 	}
 	switch t.Kind() {
 	case reflect.Int:
