@@ -21,9 +21,7 @@ const SocketName = "fastpath.sock"
 // Reply, except Flows, which is answered by a stream of Replies whose last has
 // Done set.
 type Request struct {
-	// Hello opens the agent's session and, the first time, starts the workers.
-	// Flow memory travels as file descriptors, agent to fast path when the
-	// agent holds some (adopt), else fast path to agent (created).
+	// Hello opens the agent's session and, the first time, the data plane.
 	Hello *Hello `json:"hello,omitempty"`
 	// Begin opens a replay: what is not upserted before InSync is swept.
 	Begin  *Begin       `json:"begin,omitempty"`
@@ -50,8 +48,6 @@ type Hello struct {
 	// to PuntOuter. Both exist and have Workers queues.
 	PuntOuter string `json:"puntOuter"` // punt0
 	PuntInner string `json:"puntInner"` // punt1
-	// FlowMemory says how many descriptors come with this message, one per worker.
-	FlowMemory int `json:"flowMemory"`
 }
 
 // Begin opens a replay under a new epoch.
@@ -84,9 +80,7 @@ type HelloReply struct {
 	PID     int    `json:"pid"`
 	Workers int    `json:"workers"`
 	Epoch   uint64 `json:"epoch"` // of the last completed replay, 0: none
-	// FlowMemory descriptors come with this message when the fast path created
-	// them; 0 when it took the agent's.
-	FlowMemory   int `json:"flowMemory"`
+	// AdoptedFlows are the entries that a predecessor left and this process took over.
 	AdoptedFlows int `json:"adoptedFlows"`
 }
 

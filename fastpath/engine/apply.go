@@ -5,63 +5,33 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// hello makes c the agent's connection and, the first time, opens the data
-// plane. The descriptors to send back are the engine's own; fds are ours now.
-func (e *engine) hello(c *wire.Conn, h *control.Hello, fds []int) (*control.HelloReply, []int, error) {
+// hello makes c the agent's connection and, the first time, opens the data plane.
+func (e *engine) hello(c *wire.Conn, h *control.Hello) (*control.HelloReply, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if h.Version != control.Version {
-		closeAll(fds)
-		return nil, nil, fmt.Errorf("agent speaks version %d of the control protocol, this fast path %d: restart the older of the two", h.Version, control.Version)
+		return nil, fmt.Errorf("agent speaks version %d of the control protocol, this fast path %d: restart the older of the two", h.Version, control.Version)
 	}
 	p := e.plane.Load()
-	send := true
 	if p == nil {
-		memory, adopted, err := e.flowMemory(fds)
-		if err != nil {
-			return nil, nil, fmt.Errorf("open the data plane: %w", err)
-		}
-		if p, err = openPlane(&e.cfg, filepath.Join(e.cfg.RunDir, "bpf"), h, memory); err != nil {
-			return nil, nil, fmt.Errorf("open the data plane: %w", err)
+		var err error
+		if p, err = openPlane(&e.cfg, h); err != nil {
+			return nil, fmt.Errorf("open the data plane: %w", err)
 		}
 		e.plane.Store(p)
-		send = !adopted
-	} else {
-		send = !p.memory.same(fds)
-		closeAll(fds)
 	}
 	e.agent = c
 	e.log.Info("agent says hello", "pid", c.Peer(), "node", h.Node, "flows", p.memory.adopted)
-	reply := &control.HelloReply{
+	return &control.HelloReply{
 		Version: control.Version, PID: os.Getpid(), Workers: e.cfg.Workers,
 		Epoch: e.builder.Epoch(), AdoptedFlows: p.memory.adopted,
-	}
-	if !send {
-		return reply, nil, nil
-	}
-	reply.FlowMemory = len(p.memory.fds)
-	return reply, p.memory.fds, nil
-}
-
-// flowMemory takes the agent's descriptors over, or makes new memory when there
-// are none or they do not fit: flows are then decided anew.
-func (e *engine) flowMemory(fds []int) (m *flowMemory, adopted bool, err error) {
-	if len(fds) > 0 {
-		m, err := adoptFlowMemory(fds, e.cfg.Workers, e.cfg.FlowEntries)
-		if err == nil {
-			return m, true, nil
-		}
-		e.log.Warn("flows of the predecessor are not taken over", "error", err)
-	}
-	m, err = newFlowMemory(e.cfg.Workers, e.cfg.FlowEntries)
-	return m, false, err
+	}, nil
 }
 
 // change does what only the agent may ask for.

@@ -29,7 +29,7 @@ import (
 type Config struct {
 	Node        string
 	Version     string // of the program, for status
-	RunDir      string // of the socket, the lock and, in bpf/, the pins
+	RunDir      string // of the socket, the lock, the pins in bpf/ and the flow memory in flows/
 	Workers     int
 	Cores       []int // one per worker; empty: not pinned
 	Busy        bool  // poll: busy

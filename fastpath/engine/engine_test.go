@@ -7,19 +7,20 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/flow/store"
 	"github.com/vragent/vragent/fastpath/forward"
 	"github.com/vragent/vragent/fastpath/frame"
 	linkmem "github.com/vragent/vragent/fastpath/link/mem"
@@ -55,7 +56,7 @@ func TestWaitsForAgent(t *testing.T) {
 	if s := c.status(); s.State != stateWaiting || s.PID != os.Getpid() || s.Node != "n1" || s.Poll != "adaptive" {
 		t.Errorf("status %+v", s)
 	}
-	if r, _ := c.ask(control.Request{Tables: &control.Empty{}}); r.Tables == nil || len(r.Tables.Vifs) != 0 {
+	if r := c.ask(control.Request{Tables: &control.Empty{}}); r.Tables == nil || len(r.Tables.Vifs) != 0 {
 		t.Errorf("tables %+v", r.Tables)
 	}
 	if f := c.flows(control.FlowQuery{}); len(f) != 0 {
@@ -72,7 +73,7 @@ func TestWaitsForAgent(t *testing.T) {
 		"version 99":        {Hello: &control.Hello{Version: 99}},
 		"punt link nowhere": {Hello: &control.Hello{Version: control.Version, PuntOuter: "nowhere0", PuntInner: "nowhere1"}},
 	} {
-		if r, _ := c.try(req); name != "empty request" && !strings.Contains(r.Error, name) || r.Error == "" {
+		if r := c.try(req); name != "empty request" && !strings.Contains(r.Error, name) || r.Error == "" {
 			t.Errorf("error %q, want one that says %q", r.Error, name)
 		}
 	}
@@ -105,64 +106,109 @@ func TestRefusesConfig(t *testing.T) {
 	}
 }
 
-// Flow memory is taken over only whole and fitting; descriptors never leak.
-func TestAdoptFlowMemory(t *testing.T) {
-	m, err := newFlowMemory(2, 100)
+// shm is a directory on a tmpfs that every Linux has.
+func shm(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "engine")
 	if err != nil {
-		t.Fatal(err)
+		t.Skipf("needs /dev/shm: %v", err)
 	}
-	defer m.close()
-	if _, ok := m.tables[1].Insert(&flow.Key{KeyNH: 7}); !ok {
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, flowsDir)
+}
+
+// Flow memory is taken over only whole and fitting; mappings never leak.
+func TestAdoptFlowMemory(t *testing.T) {
+	dir := shm(t)
+	log := &strings.Builder{}
+	reopen := func(workers, entries int) *flowMemory {
+		t.Helper()
+		log.Reset()
+		m, err := openFlowMemory(dir, workers, entries, slog.New(slog.NewTextHandler(log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	maps := countMaps(t)
+	m := reopen(2, 100)
+	k := flow.Key{KeyNH: 7}
+	slot, ok := m.tables[1].Insert(&k)
+	if !ok {
 		t.Fatal("insert")
 	}
-	slot, _ := m.tables[1].Lookup(&flow.Key{KeyNH: 7})
 	m.tables[1].Entry(slot).Action = flow.ActionForward
-	before := countFDs(t)
-	dups := func() []int {
-		var out []int
-		for _, fd := range m.fds {
-			d, err := unix.Dup(fd)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out = append(out, d)
+	m.clients.Put(1234, 5, 6)
+	again := reopen(2, 100) // the first one was killed: its memory stays as it is
+	if _, ok := again.tables[1].Lookup(&k); !ok || again.adopted != 1 || log.Len() > 0 {
+		t.Errorf("adopted %d flows; log: %s", again.adopted, log)
+	}
+	for want, next := range map[string]func() *flowMemory{
+		"it had 2 workers, now there are 3": func() *flowMemory { return reopen(3, 100) },
+		"it had 3 workers, now there are 1": func() *flowMemory { return reopen(1, 100) },
+		"not for 5000 entries":              func() *flowMemory { return reopen(2, 5000) },
+		"belongs to worker 1":               func() *flowMemory { swap(t, dir); return reopen(2, 100) },
+	} {
+		if strings.Contains(want, "had 3") {
+			reopen(3, 100).close()
+		} else {
+			reopen(2, 100).close()
 		}
-		return out
+		other := next()
+		if other.adopted != 0 || !strings.Contains(log.String(), want) {
+			t.Errorf("adopted %d flows, log %q, want one that says %q", other.adopted, log, want)
+		}
+		if member, _, ok := other.clients.Find(1234); !ok || member != 5 {
+			t.Error("which member serves a client is forgotten")
+		}
+		if err := other.close(); err != nil {
+			t.Error(err)
+		}
 	}
-	good, err := adoptFlowMemory(dups(), 2, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if good.adopted != 1 || !good.same(m.fds) || good.same(m.fds[:1]) {
-		t.Errorf("adopted %d flows, same %v", good.adopted, good.same(m.fds))
-	}
-	if err := good.close(); err != nil {
+	if err := errors.Join(m.close(), again.close()); err != nil {
 		t.Error(err)
 	}
-	for want, adopt := range map[string]func() (*flowMemory, error){
-		"now there are 3":   func() (*flowMemory, error) { return adoptFlowMemory(dups(), 3, 100) },
-		"5000 entries need": func() (*flowMemory, error) { return adoptFlowMemory(dups(), 2, 5000) },
-		"worker 1": func() (*flowMemory, error) {
-			d := dups()
-			d[0], d[1] = d[1], d[0]
-			return adoptFlowMemory(d, 2, 100)
-		},
-	} {
-		if _, err := adopt(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want an error that says %q", err, want)
-		}
-	}
-	if n := countFDs(t); n != before {
-		t.Errorf("%d descriptors, %d before", n, before)
+	if n := countMaps(t); n != maps {
+		t.Errorf("%d mappings, %d before", n, maps)
 	}
 }
 
-func countFDs(t *testing.T) int {
-	files, err := os.ReadDir("/proc/self/fd")
+// swap exchanges the files of two workers.
+func swap(t *testing.T, dir string) {
+	t.Helper()
+	for _, r := range [][2]string{{file(0), "x"}, {file(1), file(0)}, {"x", file(1)}} {
+		if err := os.Rename(filepath.Join(dir, r[0]), filepath.Join(dir, r[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// countMaps counts mapped files of flow memory.
+func countMaps(t *testing.T) int {
+	text, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(files)
+	return strings.Count(string(text), "/"+flowsDir+"/")
+}
+
+// Where no file can be, flows live as long as the process, and the log says so.
+func TestFlowMemoryWithoutFiles(t *testing.T) {
+	log := &strings.Builder{}
+	m, err := openFlowMemory("/dev/null/flows", 1, 100, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.tables) != 1 || !strings.Contains(log.String(), "flows will not outlive this process") || !strings.Contains(m.limits()[0], "not a directory") {
+		t.Errorf("%d tables, log %q, limits %v", len(m.tables), log, m.limits())
+	}
+	if err := m.close(); err != nil {
+		t.Error(err)
+	}
+	if m, err := openFlowMemory(shm(t), 1, 0, slog.New(slog.DiscardHandler)); err == nil {
+		_ = m.close()
+		t.Error("made a table of no entries")
+	}
 }
 
 // A worker that panics ends the process with a message that names it.
@@ -177,12 +223,12 @@ func TestWorkerPanic(t *testing.T) {
 }
 
 func panicInWorker() {
-	memory, err := newFlowMemory(1, 64)
+	memory, err := newFlowMemory(store.Private(), 1, 64, slog.New(slog.DiscardHandler))
 	if err != nil {
 		panic(err)
 	}
 	pools, mem := frame.NewPools(64, 1), make(frame.Memory, 64*frame.ChunkSize)
-	shared, err := forward.NewShared(forward.Options{Workers: 1, Memory: mem, Pools: pools, Flows: memory.tables})
+	shared, err := forward.NewShared(forward.Options{Workers: 1, Memory: mem, Pools: pools, Flows: memory.tables, Clients: memory.clients})
 	if err != nil {
 		panic(err)
 	}
@@ -262,9 +308,8 @@ func life(t *testing.T, change func(*Config)) {
 	n.start(t)
 	a, b := n.addPod(t, 11), n.addPod(t, 12)
 	agent := dial(t, n.socket())
-	h, fds := agent.hello()
-	defer func() { closeAll(fds) }()
-	if h.PID != n.cmd.Process.Pid || h.Workers != workers || h.Epoch != 0 || len(fds) != workers {
+	h := agent.hello()
+	if h.PID != n.cmd.Process.Pid || h.Workers != workers || h.Epoch != 0 || h.AdoptedFlows != 0 {
 		t.Fatalf("hello %+v", h)
 	}
 	agent.replay(1, network(a, b))
@@ -275,12 +320,13 @@ func life(t *testing.T, change func(*Config)) {
 	says(t, conn, "hello\n")
 	checkReads(t, dial(t, n.socket()), a, b, &n.cfg)
 
-	// Killed; its successor takes the flows over and the connection goes on.
+	// Killed, and the agent with it; its successor takes the flows over and the
+	// connection goes on.
 	n.kill()
+	_ = agent.Close()
 	n.start(t)
 	agent = dial(t, n.socket())
-	h, more := agent.hello(fds...)
-	if h.AdoptedFlows != 2 || len(more) != 0 {
+	if h = agent.hello(); h.AdoptedFlows != 2 {
 		t.Fatalf("hello of the successor %+v", h)
 	}
 	agent.replay(2, network(a, b))
@@ -289,15 +335,10 @@ func life(t *testing.T, change func(*Config)) {
 		t.Errorf("status %+v", s)
 	}
 
-	// A new agent: the old one may not change anything any more, the flow memory
-	// it lacks is sent.
+	// A new agent: the old one may not change anything any more.
 	second := dial(t, n.socket())
-	_, again := second.hello()
-	defer closeAll(again)
-	if len(again) != workers {
-		t.Errorf("%d descriptors, want %d", len(again), workers)
-	}
-	if r, _ := agent.try(control.Request{Delta: &table.Delta{}}); !strings.Contains(r.Error, "another agent") {
+	second.hello()
+	if r := agent.try(control.Request{Delta: &table.Delta{}}); !strings.Contains(r.Error, "another agent") {
 		t.Errorf("the old agent: %q", r.Error)
 	}
 	says(t, conn, "and now?\n")
@@ -316,11 +357,49 @@ func life(t *testing.T, change func(*Config)) {
 
 	// A replay without the other pod takes it away, too.
 	second.replay(3, network())
-	if r, _ := second.ask(control.Request{Tables: &control.Empty{}}); len(r.Tables.Vifs) != 0 {
+	if r := second.ask(control.Request{Tables: &control.Empty{}}); len(r.Tables.Vifs) != 0 {
 		t.Errorf("vifs %v", r.Tables.Vifs)
 	}
 	if err := n.stop(); err != nil {
 		t.Errorf("SIGTERM: %v", err)
+	}
+}
+
+// TestSuccessor: fast path and agent are killed at once. Nobody but the files in the run
+// directory knows of the connection to a service, and it goes on; what
+// the status says of limits does not speak of it.
+func TestSuccessor(t *testing.T) {
+	n := newNode(t, 2)
+	n.start(t)
+	a, b := n.addPod(t, 31), n.addPod(t, 32)
+	vip := netip.MustParseAddr("198.51.100.10")
+	tables := network(a, b)
+	tables.Upsert.NextHops = append(tables.Upsert.NextHops, table.NextHop{ID: 100, Type: table.NHComposite, VRF: 1, Proto: 6, Port: 80, Affinity: 3600,
+		Members: []table.Member{{NH: b.vif.NH, Key: 1, Name: "b"}}})
+	tables.Upsert.Routes = append(tables.Upsert.Routes, table.Route{VRF: 1, Prefix: netip.PrefixFrom(vip, 32), NH: 100})
+	tables.Upsert.PortMaps = []table.PortMap{{Vif: b.vif.ID, VIP: vip, Proto: 6, Port: 80, Fixed: b.addr, Target: 7000}}
+	agent := dial(t, n.socket())
+	agent.hello()
+	agent.replay(1, tables)
+	n.up(t, a)
+	n.up(t, b)
+	echo(t, b)
+	conn := connect(t, a, vip.String()+":80")
+	says(t, conn, "hello\n")
+	n.kill()
+	_ = agent.Close()
+	n.start(t)
+	agent = dial(t, n.socket())
+	if h := agent.hello(); h.AdoptedFlows != 2 {
+		t.Errorf("%d flows were taken over", h.AdoptedFlows)
+	}
+	if f := agent.flows(control.FlowQuery{}); len(f) != 2 || f[0].Action != "N" || f[1].Action != "N" {
+		t.Errorf("flows %+v", f)
+	}
+	agent.replay(2, tables)
+	says(t, conn, "are you still there?\n")
+	if l := agent.status().Limits; slices.ContainsFunc(l, func(s string) bool { return strings.Contains(s, "outlive") }) {
+		t.Errorf("limits %v", l)
 	}
 }
 
@@ -343,7 +422,7 @@ func checkReads(t *testing.T, c *client, a, b *pod, cfg *Config) {
 	if got := c.flows(control.FlowQuery{Limit: 1}); len(got) != 1 {
 		t.Errorf("limit 1: %d flows", len(got))
 	}
-	r, _ := c.ask(control.Request{Vifs: &control.Empty{}})
+	r := c.ask(control.Request{Vifs: &control.Empty{}})
 	if len(r.Vifs) != 2 || r.Vifs[0].RxPackets == 0 || r.Vifs[0].TxPackets == 0 || r.Vifs[0].Flows != 1 || r.Vifs[1].Flows != 0 {
 		t.Errorf("vifs %+v", r.Vifs)
 	}
@@ -369,7 +448,7 @@ func checkReads(t *testing.T, c *client, a, b *pod, cfg *Config) {
 		{Vif: a.vif.ID, Dst: addrPort4(a, 0), Proto: 1, TTL: 1}:                       "dropped ttl-expired",
 		{Vif: a.vif.ID, Dst: addrPortString("198.51.100.1:80"), Proto: 6, Flags: "S"}: "dropped no-route",
 	} {
-		r, _ := c.ask(control.Request{Trace: query})
+		r := c.ask(control.Request{Trace: query})
 		if got := r.Trace.Verdict + " " + r.Trace.Reason; got != want {
 			t.Errorf("trace %+v: %q, want %q\n%+v", query, got, want, r.Trace.Steps)
 		}
@@ -389,23 +468,22 @@ func TestAttachMissingDevice(t *testing.T) {
 	ghost.vif.ID, ghost.vif.NH, ghost.vif.Ifindex, ghost.vif.Name = 22, 22, 9999, "tap22"
 	ghost.vif.Addrs = nil
 	agent := dial(t, n.socket())
-	_, fds := agent.hello()
-	defer closeAll(fds)
+	agent.hello()
 	agent.replay(1, network())
-	r, _ := agent.try(control.Request{Delta: network(ghost, a)})
+	r := agent.try(control.Request{Delta: network(ghost, a)})
 	if !strings.Contains(r.Error, "tap22") || strings.Contains(r.Error, "tap21") {
 		t.Errorf("error %q", r.Error)
 	}
 	agent.replay(2, network(ghost, a))
-	if r, _ := agent.ask(control.Request{Vifs: &control.Empty{}}); len(r.Vifs) != 2 || !r.Vifs[0].Attached || r.Vifs[1].Attached {
+	if r := agent.ask(control.Request{Vifs: &control.Empty{}}); len(r.Vifs) != 2 || !r.Vifs[0].Attached || r.Vifs[1].Attached {
 		t.Errorf("vifs %+v", r.Vifs)
 	}
-	if r, _ := agent.try(control.Request{Delta: &table.Delta{Remove: table.Removal{VRFs: []table.VRFID{1}}}}); r.Error == "" {
+	if r := agent.try(control.Request{Delta: &table.Delta{Remove: table.Removal{VRFs: []table.VRFID{1}}}}); r.Error == "" {
 		t.Error("a VRF in use was removed")
 	}
 	run(t, "ip -n "+n.ns+" link del "+a.vif.Name)
 	await(t, "the vif to be detached", func() bool {
-		r, _ := agent.ask(control.Request{Vifs: &control.Empty{}})
+		r := agent.ask(control.Request{Vifs: &control.Empty{}})
 		return !r.Vifs[0].Attached
 	})
 }

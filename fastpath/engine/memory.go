@@ -5,101 +5,169 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"log/slog"
+	"strings"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/flow/affinity"
+	"github.com/vragent/vragent/fastpath/flow/store"
 )
 
-// flowMemory is the flow tables' memory: one memfd per worker, which the agent
-// holds as well, so that a successor takes the flows over.
+// flowMemory is what the workers remember: a flow table each, and which backends
+// serve which clients. It lies in files beside the socket, which outlive the process
+// however it ends, so that a successor takes it over.
 type flowMemory struct {
-	fds     []int
+	store   *store.Store
 	mems    [][]byte
 	tables  []*flow.Table
-	adopted int // flows a predecessor left
+	clients *affinity.Table
+	adopted int   // flows a predecessor left
+	private error // why the memory ends with the process; nil: it does not
 }
 
-// newFlowMemory makes empty tables.
-func newFlowMemory(workers, entries int) (*flowMemory, error) {
-	m := &flowMemory{}
-	for i := range workers {
-		fd, mem, err := flow.NewMemory(entries)
-		if err != nil {
-			return nil, errors.Join(err, m.close())
+// workerFile begins the names of the flow tables' files.
+const workerFile = "worker-"
+
+// openFlowMemory takes over what a predecessor left in dir, if it fits: as many
+// workers, as many entries, the same layout. Flows are decided anew else. Where no
+// file can be, the memory ends with the process.
+func openFlowMemory(dir string, workers, entries int, log *slog.Logger) (*flowMemory, error) {
+	s, err := store.Open(dir)
+	if err == nil {
+		var m *flowMemory
+		if m, err = newFlowMemory(s, workers, entries, log); err == nil {
+			return m, nil
 		}
-		m.fds, m.mems = append(m.fds, fd), append(m.mems, mem)
-		var seed [8]byte
-		_, _ = rand.Read(seed[:]) // never fails
-		t, err := flow.New(mem, i, binary.NativeEndian.Uint64(seed[:]))
-		if err != nil {
-			return nil, errors.Join(err, m.close())
+	}
+	log.Warn("flows will not outlive this process", "error", err)
+	m, perr := newFlowMemory(store.Private(), workers, entries, log)
+	if perr != nil {
+		return nil, perr
+	}
+	m.private = err
+	return m, nil
+}
+
+// limits says what an operator should know.
+func (m *flowMemory) limits() []string {
+	if m.private == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("flows do not outlive the fast path: %v", m.private)}
+}
+
+func newFlowMemory(s *store.Store, workers, entries int, log *slog.Logger) (*flowMemory, error) {
+	m := &flowMemory{store: s}
+	err := m.openClients()
+	if err == nil {
+		if aerr := m.adopt(workers, entries); aerr != nil {
+			log.Warn("flows of the predecessor are not taken over", "error", aerr)
 		}
-		m.tables = append(m.tables, t)
+		if len(m.tables) == 0 {
+			err = m.create(workers, entries)
+		}
+	}
+	if err != nil { // nobody may find old flows after others have been decided
+		return nil, errors.Join(err, m.drop(), m.close())
 	}
 	return m, nil
 }
 
-// adoptFlowMemory takes over what a predecessor left. It owns fds from here on,
-// also when it refuses: another number of workers, another size, another layout.
-func adoptFlowMemory(fds []int, workers, entries int) (*flowMemory, error) {
-	m := &flowMemory{fds: fds}
-	err := m.adopt(workers, entries)
-	if err != nil {
-		return nil, errors.Join(err, m.close())
+func (m *flowMemory) memory(name string, size int) (mem []byte, kept bool, err error) {
+	if mem, kept, err = m.store.Memory(name, size); err == nil {
+		m.mems = append(m.mems, mem)
 	}
-	return m, nil
+	return mem, kept, err
 }
 
+func (m *flowMemory) openClients() error {
+	mem, _, err := m.memory("clients", affinity.Size)
+	if err == nil {
+		m.clients, _, err = affinity.Open(mem)
+	}
+	return err
+}
+
+// adopt takes a predecessor's tables over, all or none. No tables and no error mean
+// that there is none.
 func (m *flowMemory) adopt(workers, entries int) error {
-	if len(m.fds) != workers {
-		return fmt.Errorf("flow memory of %d workers, now there are %d", len(m.fds), workers)
+	files, err := m.files()
+	if err != nil || len(files) == 0 {
+		return err
 	}
-	for i, fd := range m.fds {
-		mem, err := flow.MapMemory(fd)
+	if len(files) != workers {
+		return fmt.Errorf("it had %d workers, now there are %d", len(files), workers)
+	}
+	var tables []*flow.Table
+	flows := 0
+	for i := range workers {
+		mem, kept, err := m.memory(file(i), flow.MemorySize(entries))
 		if err != nil {
 			return err
 		}
-		m.mems = append(m.mems, mem)
-		if len(mem) != flow.MemorySize(entries) {
-			return fmt.Errorf("flow memory of %d bytes, %d entries need %d", len(mem), entries, flow.MemorySize(entries))
+		if !kept {
+			return fmt.Errorf("the table of worker %d is not there, or not for %d entries", i, entries)
 		}
 		t, err := flow.Adopt(mem, i)
 		if err != nil {
 			return err
 		}
+		tables = append(tables, t)
+		flows += t.Len()
+	}
+	m.tables, m.adopted = tables, flows
+	return nil
+}
+
+// create makes empty tables in new files. What adopt has mapped of old ones stays
+// mapped until the end; that is once at most.
+func (m *flowMemory) create(workers, entries int) error {
+	if err := m.drop(); err != nil {
+		return err
+	}
+	for i := range workers {
+		mem, _, err := m.memory(file(i), flow.MemorySize(entries))
+		if err != nil {
+			return err
+		}
+		var seed [8]byte
+		_, _ = rand.Read(seed[:]) // never fails
+		t, err := flow.New(mem, i, binary.NativeEndian.Uint64(seed[:]))
+		if err != nil {
+			return err
+		}
 		m.tables = append(m.tables, t)
-		m.adopted += t.Len()
 	}
 	return nil
 }
 
-// same reports whether fds are descriptors of this very memory.
-func (m *flowMemory) same(fds []int) bool {
-	if len(fds) != len(m.fds) {
-		return false
+// drop removes all files of flow tables.
+func (m *flowMemory) drop() error {
+	files, err := m.files()
+	for _, name := range files {
+		err = errors.Join(err, m.store.Drop(name))
 	}
-	for i := range fds {
-		var a, b unix.Stat_t
-		if unix.Fstat(fds[i], &a) != nil || unix.Fstat(m.fds[i], &b) != nil || a.Dev != b.Dev || a.Ino != b.Ino {
-			return false
+	return err
+}
+
+func file(worker int) string { return fmt.Sprint(workerFile, worker) }
+
+// files lists the flow tables that there are.
+func (m *flowMemory) files() (files []string, err error) {
+	names, err := m.store.Names()
+	for _, name := range names {
+		if strings.HasPrefix(name, workerFile) {
+			files = append(files, name)
 		}
 	}
-	return true
+	return files, err
 }
 
 func (m *flowMemory) close() error {
 	var errs []error
 	for _, mem := range m.mems {
-		errs = append(errs, flow.FreeMemory(mem))
+		errs = append(errs, store.Free(mem))
 	}
-	closeAll(m.fds)
-	m.fds, m.mems, m.tables = nil, nil, nil
+	m.mems, m.tables, m.clients = nil, nil, nil
 	return errors.Join(errs...)
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
 }

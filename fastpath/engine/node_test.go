@@ -21,6 +21,7 @@ import (
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/flow/store"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -115,7 +116,7 @@ func newNode(t *testing.T, workers int) *node {
 	}}
 	t.Cleanup(func() {
 		n.kill()
-		if err := steer.Remove(filepath.Join(dir, "bpf")); err != nil {
+		if err := errors.Join(steer.Remove(filepath.Join(dir, pinsDir)), store.Remove(filepath.Join(dir, flowsDir))); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
@@ -275,38 +276,31 @@ func dial(t testing.TB, socket string) *client {
 }
 
 // ask puts a request; an error in the reply fails the test.
-func (c *client) ask(req control.Request, fds ...int) (*control.Reply, []int) {
+func (c *client) ask(req control.Request) *control.Reply {
 	c.t.Helper()
-	r, out := c.try(req, fds...)
+	r := c.try(req)
 	if r.Error != "" {
 		c.t.Fatalf("refused: %s", r.Error)
 	}
-	return r, out
+	return r
 }
 
-func (c *client) try(req control.Request, fds ...int) (*control.Reply, []int) {
+func (c *client) try(req control.Request) *control.Reply {
 	c.t.Helper()
-	if err := c.Send(req, fds...); err != nil {
+	if err := c.Send(req); err != nil {
 		c.t.Fatal(err)
 	}
 	var r control.Reply
-	out, err := c.Receive(&r)
-	if err != nil {
+	if err := c.Receive(&r); err != nil {
 		c.t.Fatal(err)
 	}
-	return &r, out
+	return &r
 }
 
-// hello says hello as an agent and returns the flow memory it then holds.
-func (c *client) hello(fds ...int) (*control.HelloReply, []int) {
+// hello says hello as an agent.
+func (c *client) hello() *control.HelloReply {
 	c.t.Helper()
-	r, out := c.ask(control.Request{Hello: &control.Hello{
-		Version: control.Version, Node: "n1", PuntOuter: "punt0", PuntInner: "punt1", FlowMemory: len(fds),
-	}}, fds...)
-	if r.Hello.FlowMemory != len(out) {
-		c.t.Fatalf("%d descriptors came, %d were announced", len(out), r.Hello.FlowMemory)
-	}
-	return r.Hello, out
+	return c.ask(control.Request{Hello: &control.Hello{Version: control.Version, Node: "n1", PuntOuter: "punt0", PuntInner: "punt1"}}).Hello
 }
 
 // replay programs d as everything there is.
@@ -319,11 +313,11 @@ func (c *client) replay(epoch uint64, d *table.Delta) {
 
 func (c *client) flows(q control.FlowQuery) []control.Flow {
 	c.t.Helper()
-	r, _ := c.ask(control.Request{Flows: &q})
+	r := c.ask(control.Request{Flows: &q})
 	all := r.Flows
 	for !r.Done {
 		r = &control.Reply{}
-		if _, err := c.Receive(r); err != nil {
+		if err := c.Receive(r); err != nil {
 			c.t.Fatal(err)
 		}
 		all = append(all, r.Flows...)
@@ -333,14 +327,14 @@ func (c *client) flows(q control.FlowQuery) []control.Flow {
 
 func (c *client) status() *control.Status {
 	c.t.Helper()
-	r, _ := c.ask(control.Request{Status: &control.Empty{}})
+	r := c.ask(control.Request{Status: &control.Empty{}})
 	return r.Status
 }
 
 // drop reads one drop counter.
 func (c *client) drop(name string) uint64 {
 	c.t.Helper()
-	r, _ := c.ask(control.Request{DropStats: &control.Empty{}})
+	r := c.ask(control.Request{DropStats: &control.Empty{}})
 	var names []string
 	for _, d := range r.DropStats {
 		if d.Name == name {

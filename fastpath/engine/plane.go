@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -37,17 +38,23 @@ type plane struct {
 	running atomic.Bool
 }
 
-// openPlane opens steering and a socket per worker on the punt link. Nothing is
-// received before begin. It owns memory, also when it fails.
-func openPlane(cfg *Config, bpfDir string, h *control.Hello, memory *flowMemory) (*plane, error) {
-	p := &plane{cores: cfg.Cores, memory: memory}
-	if err := p.open(cfg, bpfDir, h); err != nil {
+// Folders of the run directory.
+const (
+	pinsDir  = "bpf"
+	flowsDir = "flows"
+)
+
+// openPlane opens flow memory, steering and a socket per worker on the punt link.
+// Nothing is received before begin.
+func openPlane(cfg *Config, h *control.Hello) (*plane, error) {
+	p := &plane{cores: cfg.Cores}
+	if err := p.open(cfg, h); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-func (p *plane) open(cfg *Config, bpfDir string, h *control.Hello) error {
+func (p *plane) open(cfg *Config, h *control.Hello) error {
 	outer, err := net.InterfaceByName(h.PuntOuter)
 	if err != nil {
 		return fmt.Errorf("punt link %s: %w", h.PuntOuter, err)
@@ -57,7 +64,10 @@ func (p *plane) open(cfg *Config, bpfDir string, h *control.Hello) error {
 		return fmt.Errorf("punt link %s: %w", h.PuntInner, err)
 	}
 	p.punt = []*net.Interface{outer, inner}
-	if p.steer, err = steer.Open(steer.Config{BPFDir: bpfDir, PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers}); err != nil {
+	if p.memory, err = openFlowMemory(filepath.Join(cfg.RunDir, flowsDir), cfg.Workers, cfg.FlowEntries, cfg.Log); err != nil {
+		return err
+	}
+	if p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, pinsDir), PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers}); err != nil {
 		return err
 	}
 	if p.umem, err = xsk.NewUMEM(cfg.Frames * cfg.Workers); err != nil {
@@ -76,7 +86,7 @@ func (p *plane) open(cfg *Config, bpfDir string, h *control.Hello) error {
 		p.sockets = append(p.sockets, s)
 	}
 	p.shared, err = forward.NewShared(forward.Options{
-		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Busy: cfg.Busy,
+		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Clients: p.memory.clients, Busy: cfg.Busy,
 	})
 	if err != nil {
 		return err
@@ -185,5 +195,8 @@ func (p *plane) close() error {
 	if p.steer != nil {
 		errs = append(errs, p.steer.Close())
 	}
-	return errors.Join(append(errs, p.memory.close())...)
+	if p.memory != nil {
+		errs = append(errs, p.memory.close())
+	}
+	return errors.Join(errs...)
 }

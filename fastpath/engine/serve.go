@@ -39,9 +39,9 @@ func (e *engine) talk(ctx context.Context, c *wire.Conn) {
 	defer e.leave(c)
 	for {
 		var req control.Request
-		fds, err := c.Receive(&req)
+		err := c.Receive(&req)
 		if err == nil {
-			err = e.answer(c, &req, fds)
+			err = e.answer(c, &req)
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
@@ -64,16 +64,15 @@ func (e *engine) leave(c *wire.Conn) {
 }
 
 // answer replies to one request. The error is the connection's.
-func (e *engine) answer(c *wire.Conn, req *control.Request, fds []int) error {
+func (e *engine) answer(c *wire.Conn, req *control.Request) error {
 	if req.Hello != nil {
-		reply, out, err := e.hello(c, req.Hello, fds)
+		reply, err := e.hello(c, req.Hello)
 		if err != nil {
 			e.log.Error("hello refused", "pid", c.Peer(), "error", err)
 			return c.Send(control.Reply{Error: err.Error()})
 		}
-		return c.Send(control.Reply{Hello: reply}, out...)
+		return c.Send(control.Reply{Hello: reply})
 	}
-	closeAll(fds)
 	if req.Flows != nil {
 		return e.flows(c, req.Flows)
 	}

@@ -6,8 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/vragent/vragent/fastpath/flow/store"
 	"github.com/vragent/vragent/fastpath/packet"
 )
 
@@ -16,11 +15,10 @@ func BenchmarkLookup(b *testing.B) {
 		name    string
 		entries int
 	}{{"16K", 16 << 10}, {"256K", 256 << 10}, {"2M", 2 << 20}} {
-		fd, mem, err := NewMemory(size.entries)
+		mem, _, err := store.Private().Memory("", MemorySize(size.entries))
 		if err != nil {
 			b.Fatal(err)
 		}
-		unix.Close(fd)
 		tab, err := New(mem, 0, seed)
 		if err != nil {
 			b.Fatal(err)
@@ -49,7 +47,7 @@ func BenchmarkLookup(b *testing.B) {
 			}
 			b.Run(fmt.Sprintf("%s/full%d/miss", size.name, percent), func(b *testing.B) { benchLookup(b, tab, absent, false) })
 		}
-		if err := FreeMemory(mem); err != nil {
+		if err := store.Free(mem); err != nil {
 			b.Fatal(err)
 		}
 	}

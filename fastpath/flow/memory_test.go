@@ -1,16 +1,13 @@
 package flow
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/vragent/vragent/fastpath/flow/store"
 	"github.com/vragent/vragent/fastpath/packet"
 )
 
@@ -33,80 +30,7 @@ func TestMemorySize(t *testing.T) {
 	}
 }
 
-func TestNewMemory(t *testing.T) {
-	fd, mem, err := NewMemory(1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := FreeMemory(mem); err != nil {
-			t.Error(err)
-		}
-		unix.Close(fd)
-	}()
-	if len(mem) != MemorySize(1000) || bytes.Count(mem, []byte{0}) != len(mem) {
-		t.Errorf("%d bytes, %d of them zero", len(mem), bytes.Count(mem, []byte{0}))
-	}
-	for _, size := range []int64{0, headerSize, 1 << 30} {
-		if err := unix.Ftruncate(fd, size); err == nil {
-			t.Errorf("the memory can be resized to %d", size)
-		}
-	}
-	tab, err := New(mem, 1, seed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slot := insert(t, tab, key(7))
-
-	// A successor maps the descriptor it was handed.
-	dup, err := unix.Dup(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := MapMemory(dup)
-	unix.Close(dup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	next, err := Adopt(again, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if k := key(7); next.Len() != 1 || next.Entry(slot).Key() != k {
-		t.Errorf("the successor has %d entries", next.Len())
-	}
-	if err := FreeMemory(again); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestBadMemory(t *testing.T) {
-	for _, entries := range []int{-1, 0, maxCells} {
-		if fd, _, err := NewMemory(entries); err == nil {
-			unix.Close(fd)
-			t.Errorf("made memory for %d entries", entries)
-		}
-	}
-	file, err := os.Create(t.TempDir() + "/flows")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if err := file.Truncate(int64(MemorySize(10))); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := MapMemory(int(file.Fd())); err == nil || !strings.Contains(err.Error(), "not a memfd sealed against shrinking") {
-		t.Errorf("a file is taken for flow memory: %v", err)
-	}
-	if err := file.Truncate(100); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := MapMemory(int(file.Fd())); err == nil || !strings.Contains(err.Error(), "100 bytes, no flow table has") {
-		t.Errorf("100 bytes are taken for flow memory: %v", err)
-	}
-	if _, err := MapMemory(-1); err == nil {
-		t.Error("mapped no descriptor")
-	}
 	for _, n := range []int{0, 10, headerSize, MemorySize(1) - cellSize} {
 		if _, err := New(make([]byte, n), 0, seed); err == nil {
 			t.Errorf("made a table of %d bytes", n)
@@ -235,12 +159,11 @@ func FuzzAdopt(f *testing.F) {
 // Other goroutines read while the worker works: what they get is one entry, not
 // parts of two. Run it with -race.
 func TestSnapshotWhileWorking(t *testing.T) {
-	fd, mem, err := NewMemory(64)
+	mem, _, err := store.Private().Memory("", MemorySize(64)) // off the heap, where -race looks
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
-	defer FreeMemory(mem)
+	defer store.Free(mem)
 	tab, err := New(mem, 0, seed)
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,8 @@ func (w *Worker) visit(slot uint32, e *flow.Entry) {
 	switch {
 	case w.gone(e.KeyNH) || w.gone(e.NH):
 		w.removePair(slot, e)
+	case w.stale(e) && w.view.Forbidden(e):
+		w.removePair(slot, e)
 	case idle > limit && e.Reverse == flow.NoReverse:
 		w.forget(slot, e)
 	case idle > limit:
@@ -72,7 +74,7 @@ func (w *Worker) visit(slot uint32, e *flow.Entry) {
 
 // gone says that the next hop was removed from the tables.
 func (w *Worker) gone(id uint32) bool {
-	return w.tables.NH(table.NextHopID(id)).ID != table.NextHopID(id)
+	return w.view.NH(table.NextHopID(id)).ID != table.NextHopID(id)
 }
 
 // remote says that the other direction of e is another worker's.

@@ -14,12 +14,15 @@ func loads() map[string][]byte {
 	pod := link.VifMAC(10)
 	src := [6]byte{2, 1}
 	return map[string][]byte{
-		"local":   build.Eth(build.IPv4("10.0.0.2", "10.0.0.3").UDP(1000, 53).Payload(64).Bytes(), pod, src),
-		"tunnel":  build.Eth(build.IPv4("10.0.0.2", "10.0.1.2").UDP(1000, 53).Payload(64).Bytes(), pod, src),
-		"service": build.Eth(build.IPv4("10.0.0.2", vip).UDP(1000, 53).Payload(64).Bytes(), pod, src),
-		"decap":   build.Eth(build.Tunnel(build.IPv4("10.0.1.2", "10.0.0.2").UDP(53, 999).Payload(64).Bytes(), "192.0.2.2", "192.0.2.1", vrfLabel), link.VifMAC(1), src),
-		"dnat":    build.Eth(build.Tunnel(build.IPv4("10.0.1.2", vip).UDP(53, 53).Payload(64).Bytes(), "192.0.2.2", "192.0.2.1", labelPods+1), link.VifMAC(1), src),
-		"refused": build.Eth(build.IPv4("10.0.0.2", nobody).TCP(1000, 80, "S").Bytes(), pod, src),
+		"local":    build.Eth(build.IPv4("10.0.0.2", "10.0.0.3").UDP(1000, 53).Payload(64).Bytes(), pod, src),
+		"tunnel":   build.Eth(build.IPv4("10.0.0.2", "10.0.1.2").UDP(1000, 53).Payload(64).Bytes(), pod, src),
+		"service":  build.Eth(build.IPv4("10.0.0.2", vip).UDP(1000, 53).Payload(64).Bytes(), pod, src),
+		"decap":    build.Eth(build.Tunnel(build.IPv4("10.0.1.2", "10.0.0.2").UDP(53, 999).Payload(64).Bytes(), "192.0.2.2", "192.0.2.1", vrfLabel), link.VifMAC(1), src),
+		"dnat":     build.Eth(build.Tunnel(build.IPv4("10.0.1.2", vip).UDP(53, 53).Payload(64).Bytes(), "192.0.2.2", "192.0.2.1", labelPods+1), link.VifMAC(1), src),
+		"cluster":  build.Eth(build.IPv4("10.9.0.5", vip).UDP(1000, 53).Payload(64).Bytes(), link.VifMAC(32), src),
+		"isolated": build.Eth(build.IPv4("10.0.0.2", "10.0.0.130").TCP(1000, 80, "S").Bytes(), pod, src),
+		"affinity": build.Eth(build.IPv4("10.0.0.2", vip).TCP(1000, 8888, "S").Bytes(), pod, src),
+		"refused":  build.Eth(build.IPv4("10.0.0.2", nobody).TCP(1000, 80, "S").Bytes(), pod, src),
 	}
 }
 
@@ -36,6 +39,8 @@ func TestLoopDoesNotAllocate(t *testing.T) {
 		}
 		eachWorkers(t, func(t *testing.T, workers int) {
 			b, n1, _ := twoNodes(t, workers)
+			b.networks()
+			b.affinity(60)
 			send := func() {
 				n1.links[n1.next%workers].Inject(load)
 				n1.next++
@@ -73,6 +78,9 @@ func BenchmarkLoop(bench *testing.B) {
 		bench.Run(name, func(bench *testing.B) {
 			t := &testing.T{}
 			b, n1, _ := twoNodes(t, 1)
+			if name == "cluster" || name == "isolated" {
+				b.networks()
+			}
 			n1.links[0].Blind = true
 			b.run()
 			w, l := n1.workers[0], n1.links[0]

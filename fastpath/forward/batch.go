@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -35,15 +36,9 @@ type pkt struct {
 	handed  bool // came over a ring
 	settled bool // another worker decided: nh, push and to are set
 
-	// classify: who sent it and in which VRF it is.
-	vif    *table.VifEntry // received from
-	fabric bool
-	vrf    table.VRFID
-	keyNH  table.NextHopID
-	label  table.NextHopID // next hop of the label; 0 from a vif
-	peer   packet.Addr     // outer source
-	info   packet.Info
-	ask    ask
+	// classify: who sent it, in which VRF it is, and its headers.
+	decide.Packet
+	ask ask
 
 	// track: where it goes. to is the tuple after NAT.
 	to      packet.Tuple
@@ -116,8 +111,8 @@ func fromVif(p *pkt) (table.VifID, bool) {
 // drop ends p for a named reason and frees its buffers.
 func (w *Worker) drop(p *pkt, r Reason) {
 	w.count.drops[r]++
-	if p.vif != nil {
-		w.count.vif(p.vif.ID).Drops++
+	if p.Vif != nil {
+		w.count.vif(p.Vif.ID).Drops++
 	}
 	w.free(p)
 }
@@ -141,7 +136,7 @@ func (w *Worker) keepTails(p *pkt, n int) {
 
 // trim cuts off what follows the IP packet: padding is not ours to send.
 func (w *Worker) trim(p *pkt) {
-	left := p.info.L3 + p.info.Len - p.end // bytes of the packet in the tails
+	left := p.Info.L3 + p.Info.Len - p.end // bytes of the packet in the tails
 	if left <= 0 {
 		p.end += left
 		w.freeTails(p)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/flow/affinity"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -57,7 +58,7 @@ func (b *bed) node(name, addr string, workers, flows int) *node {
 		}
 		tables[i] = tb
 	}
-	s, err := NewShared(Options{Workers: workers, Memory: memory, Pools: n.pools, Flows: tables})
+	s, err := NewShared(Options{Workers: workers, Memory: memory, Pools: n.pools, Flows: tables, Clients: affinity.New()})
 	if err != nil {
 		b.t.Fatal(err)
 	}

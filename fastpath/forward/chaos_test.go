@@ -22,13 +22,14 @@ func TestChaos(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			c := &chaos{rng: rand.New(rand.NewPCG(seed, 1))}
 			c.bed = newBed(t)
-			workers, flows := 2+int(seed%3), []int{150, 300, 4096}[seed/3%3]
+			workers, flows := 2+int(seed%3), []int{250, 400, 4096}[seed/3%3]
 			for i, name := range []string{"n1", "n2"} {
 				n := c.bed.node(name, fmt.Sprintf("192.0.2.%d", i+1), workers, flows)
 				n.shared.opts.MaxVifFlows = 1000
 			}
 			c.bed.nodes["n1"].apply(table.Delta{Upsert: network("n1", "192.0.2.1", "192.0.2.2", "10.0.0.1", "10.0.1.0/24", "2001:db8:1::/64")})
 			c.bed.nodes["n2"].apply(table.Delta{Upsert: network("n2", "192.0.2.2", "192.0.2.1", "10.0.1.1", "10.0.0.0/24", "2001:db8::/64")})
+			c.bed.networks()
 			for range 2000 {
 				c.step()
 			}
@@ -60,7 +61,11 @@ func (c *chaos) step() {
 		c.clog(n)
 	case r < 92:
 		c.evict(n.workers[c.rng.IntN(len(n.workers))])
+	case r < 93:
+		c.bed.affinity(uint32(5 * c.rng.IntN(2)))
 	case r < 94:
+		c.bed.isolated(c.rng.IntN(2) == 0)
+	case r < 95:
 		c.bed.backends([][]string{{"b1", "b2", "b3"}, {"b1", "b2"}, {"b1"}, {"b2", "b3-"}}[c.rng.IntN(4)]...)
 	default:
 		c.bed.now += uint64(c.rng.IntN(int(2 * time.Second)))
@@ -77,6 +82,11 @@ func (c *chaos) request(sport uint16) {
 	}
 	n1 := c.bed.nodes["n1"]
 	switch {
+	case c.rng.IntN(3) == 0:
+		x := tenants[2+c.rng.IntN(2)]
+		n1.send(x.name, build.IPv4(x.addr, vip).UDP(sport, 53).Payload(c.rng.IntN(3000)).Bytes())
+	case c.rng.IntN(6) == 0:
+		n1.send("c", build.IPv4("10.0.0.2", "10.0.0.130").TCP(sport, 80, []string{"S", "A"}[c.rng.IntN(2)]).Bytes())
 	case sport%2 == 0:
 		n1.send("c", build.IPv4("10.0.0.2", dst).UDP(sport, dport).Payload(c.rng.IntN(3000)).Bytes())
 	case dst == vip:
@@ -88,7 +98,8 @@ func (c *chaos) request(sport uint16) {
 
 func (c *chaos) reply(p pod, sport uint16) {
 	if sport%2 == 0 {
-		c.bed.nodes[p.node].send(p.name, build.IPv4(p.addr, "10.0.0.2").UDP(5353, sport).Bytes())
+		to := []string{"10.0.0.2", "10.0.0.200", "10.0.0.201"}[c.rng.IntN(3)]
+		c.bed.nodes[p.node].send(p.name, build.IPv4(p.addr, to).UDP(5353, sport).Bytes())
 		return
 	}
 	c.bed.nodes[p.node].send(p.name, build.IPv4(p.addr, "10.0.0.2").TCP(80, sport, []string{"SA", "A", "FA", "R"}[c.rng.IntN(4)]).Bytes())
@@ -129,14 +140,17 @@ func (c *chaos) settle() {
 		b.elapse(7 * time.Second) // longer than it takes to visit all entries
 		broken := 0
 		for sport := uint16(1000); sport < 1040; sport += 2 {
-			c.forget()
-			before := n1.drops() + b.nodes["n2"].drops()
-			n1.send("c", build.IPv4("10.0.0.2", vip).UDP(sport, 53).Bytes())
-			b.run()
-			if got := c.answer(); len(got) != 1 || build.Diff(got[0], build.IPv4(vip, "10.0.0.2").TTL(got[0][8]).UDP(53, sport).Bytes()) != "" {
-				broken++
-				if round == 2 {
-					b.t.Errorf("port %d: %d answers\nbefore:%s\nafter:%s%s\n%s", sport, len(got), before, n1.drops(), b.nodes["n2"].drops(), c.flows(sport))
+			for _, client := range [][2]string{{"c", "10.0.0.2"}, {"x1", "10.9.0.5"}, {"x2", "10.9.0.5"}} {
+				name, src := client[0], client[1]
+				c.forget()
+				before := n1.drops() + b.nodes["n2"].drops()
+				n1.send(name, build.IPv4(src, vip).UDP(sport, 53).Bytes())
+				b.run()
+				if got := c.answer(name); len(got) != 1 || build.Diff(got[0], build.IPv4(vip, src).TTL(got[0][8]).UDP(53, sport).Bytes()) != "" {
+					broken++
+					if round == 2 {
+						b.t.Errorf("%s port %d: %d answers\nbefore:%s\nafter:%s%s\n%s", name, sport, len(got), before, n1.drops(), b.nodes["n2"].drops(), c.flows(src, sport))
+					}
 				}
 			}
 		}
@@ -154,12 +168,12 @@ func (c *chaos) forget() {
 	}
 }
 
-// flows prints the entries that have to do with a port of c.
-func (c *chaos) flows(port uint16) string {
+// flows prints the entries that have to do with a client's port.
+func (c *chaos) flows(src string, port uint16) string {
 	var out []string
 	for _, n := range c.bed.nodes {
 		for _, line := range printFlows(n) {
-			if strings.Contains(line, fmt.Sprintf("10.0.0.2:%d ", port)) {
+			if strings.Contains(line, fmt.Sprintf("%s:%d ", src, port)) {
 				out = append(out, line)
 			}
 		}
@@ -168,8 +182,8 @@ func (c *chaos) flows(port uint16) string {
 }
 
 // answer lets every pod that has received something answer the last of it, and returns
-// what c received.
-func (c *chaos) answer() [][]byte {
+// what the client received.
+func (c *chaos) answer(client string) [][]byte {
 	for _, p := range pods[1:] {
 		n := c.bed.nodes[p.node]
 		out := n.got(p.name)
@@ -182,5 +196,5 @@ func (c *chaos) answer() [][]byte {
 		n.send(p.name, build.IPv4(p.addr, in.Tuple.Src.String()).UDP(in.Tuple.Dport, in.Tuple.Sport).Bytes())
 		c.bed.run()
 	}
-	return c.bed.nodes["n1"].got("c")
+	return c.bed.nodes["n1"].got(client)
 }

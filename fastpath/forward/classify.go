@@ -19,7 +19,7 @@ func (w *Worker) classify() {
 		if !p.live {
 			continue
 		}
-		r := examine(w.tables, p)
+		r := examine(w.view.Tables, p)
 		w.countReceived(p)
 		switch {
 		case r != reason.None:
@@ -48,20 +48,20 @@ func examine(t *table.Tables, p *pkt) Reason {
 	if !ok {
 		return reason.InvalidFrame
 	}
-	if p.vif = t.Vif(id); p.vif == nil {
+	if p.Vif = t.Vif(id); p.Vif == nil {
 		return reason.UnknownVif
 	}
-	if p.vif.Kind == table.VifFabric {
+	if p.Vif.Kind == table.VifFabric {
 		return fromFabric(t, p)
 	}
 	return fromNode(t, p)
 }
 
 func (w *Worker) countReceived(p *pkt) {
-	if p.handed || p.vif == nil {
+	if p.handed || p.Vif == nil {
 		return
 	}
-	c := w.count.vif(p.vif.ID)
+	c := w.count.vif(p.Vif.ID)
 	c.RxPackets++
 	c.RxBytes += uint64(p.total)
 }
@@ -78,21 +78,21 @@ func fromNode(t *table.Tables, p *pkt) Reason {
 	default:
 		return reason.InvalidProtocol
 	}
-	if r := fault(packet.ParseIP(b, l3, p.total-packet.EthernetLen, &p.info)); r != reason.None {
+	if r := fault(packet.ParseIP(b, l3, p.total-packet.EthernetLen, &p.Info)); r != reason.None {
 		return r
 	}
-	p.vrf, p.keyNH = p.vif.VRF, p.vif.NH
-	if p.info.ND != 0 {
+	p.VRF, p.KeyNH = p.Vif.VRF, p.Vif.NH
+	if p.Info.ND != 0 {
 		p.ask = askND
 		return reason.None
 	}
-	if p.info.Multicast { // before the source: a host's own MLD and router solicitations come from :: and fe80::
+	if p.Info.Multicast { // before the source: a host's own MLD and router solicitations come from :: and fe80::
 		return reason.Multicast
 	}
-	if p.vif.Kind == table.VifVirtual && !p.vif.Owns(p.info.Tuple.Src) {
+	if p.Vif.Kind == table.VifVirtual && !p.Vif.Owns(p.Info.Tuple.Src) {
 		return reason.InvalidSource
 	}
-	if p.vif.Kind == table.VifVirtual && way.ToUnderlay(t, &p.info.Tuple) {
+	if p.Vif.Kind == table.VifVirtual && way.ToUnderlay(t, &p.Info.Tuple) {
 		return reason.TunnelFromPod
 	}
 	p.ports()
@@ -103,13 +103,13 @@ func fromNode(t *table.Tables, p *pkt) Reason {
 // label means here. Keys of flows are formed from what the label resolves to: the
 // local vif the packet is for, so that both directions of a flow agree.
 func fromFabric(t *table.Tables, p *pkt) Reason {
-	p.fabric = true
+	p.Fabric = true
 	var outer packet.Tunnel
 	b := p.data()
 	if packet.ParseTunnel(b[p.off:], p.total, &outer) != packet.FaultNone {
 		return reason.InvalidTunnel
 	}
-	if p.peer = outer.Src; !t.Peer(outer.Src) {
+	if p.Peer = outer.Src; !t.Peer(outer.Src) {
 		return reason.UnknownPeer
 	}
 	id, ok := t.Label(table.Label(outer.Label))
@@ -117,23 +117,23 @@ func fromFabric(t *table.Tables, p *pkt) Reason {
 		return reason.InvalidLabel
 	}
 	l3 := p.off + outer.Inner
-	if r := fault(packet.ParseIP(b, l3, outer.Len, &p.info)); r != reason.None {
+	if r := fault(packet.ParseIP(b, l3, outer.Len, &p.Info)); r != reason.None {
 		return r
 	}
-	if p.info.Multicast {
+	if p.Info.Multicast {
 		return reason.Multicast
 	}
 	nh := t.NH(id)
 	p.ports()
-	p.label, p.keyNH = id, id
+	p.Label, p.KeyNH = id, id
 	switch nh.Type {
 	case table.NHVRFTranslate:
-		p.vrf = nh.VRF
+		p.VRF = nh.VRF
 		return fromVRFLabel(t, p)
 	case table.NHEncap, table.NHHost:
-		p.vrf = t.Vif(nh.Vif).VRF
+		p.VRF = t.Vif(nh.Vif).VRF
 	case table.NHComposite, table.NHService:
-		p.vrf = way.VRFOf(t, nh)
+		p.VRF = way.VRFOf(t, nh)
 	default:
 		return reason.InvalidLabel
 	}
@@ -142,7 +142,7 @@ func fromFabric(t *table.Tables, p *pkt) Reason {
 
 // fromVRFLabel looks the destination up: a VRF label says only the VRF.
 func fromVRFLabel(t *table.Tables, p *pkt) Reason {
-	hop, ok := t.Lookup(p.vrf, p.info.Tuple.Dst)
+	hop, ok := t.Lookup(p.VRF, p.Info.Tuple.Dst)
 	if !ok {
 		return reason.None // decide answers: no route
 	}
@@ -150,7 +150,7 @@ func fromVRFLabel(t *table.Tables, p *pkt) Reason {
 	case table.NHTunnel, table.NHResolve:
 		return reason.PacketLoop
 	case table.NHEncap, table.NHHost, table.NHComposite, table.NHService:
-		p.keyNH = hop.NH
+		p.KeyNH = hop.NH
 	}
 	return reason.None
 }
@@ -176,30 +176,30 @@ func (w *Worker) answerARP(p *pkt) {
 	b := p.data()
 	arp, f := packet.ParseARP(b, p.off+packet.EthernetLen)
 	sender, target := packet.AddrFrom4(arp.SenderIP[:]), packet.AddrFrom4(arp.TargetIP[:])
-	if f != packet.FaultNone || arp.Op != packet.ARPRequest || sender.IsUnspecified() || sender == target || p.vif.Owns(target) ||
-		p.vif.Kind == table.VifVirtual && !p.vif.Owns(sender) {
+	if f != packet.FaultNone || arp.Op != packet.ARPRequest || sender.IsUnspecified() || sender == target || p.Vif.Owns(target) ||
+		p.Vif.Kind == table.VifVirtual && !p.Vif.Owns(sender) {
 		w.drop(p, reason.InvalidARP)
 		return
 	}
 	packet.PutARPReply(b[p.off:], table.RouterMAC)
 	w.freeTails(p)
-	p.info.L3 = p.off + packet.EthernetLen
-	p.end = p.info.L3 + packet.ARPLen
-	w.deliver(p, p.vif, packet.TypeARP)
+	p.Info.L3 = p.off + packet.EthernetLen
+	p.end = p.Info.L3 + packet.ARPLen
+	w.deliver(p, p.Vif, packet.TypeARP)
 }
 
 // answerND answers neighbour solicitations (RFC 4861) as answerARP does. A pod
 // solicits from its own or its link-local address; from none, it asks whether
 // another has its address (RFC 4862), and silence is the answer.
 func (w *Worker) answerND(p *pkt) {
-	target, _, _, f := packet.ParseNS(p.data(), &p.info)
-	src := p.info.Tuple.Src
-	if f != packet.FaultNone || src.IsUnspecified() || p.vif.Owns(target) ||
-		p.vif.Kind == table.VifVirtual && !p.vif.Owns(src) && !src.IsLinkLocal() {
+	target, _, _, f := packet.ParseNS(p.data(), &p.Info)
+	src := p.Info.Tuple.Src
+	if f != packet.FaultNone || src.IsUnspecified() || p.Vif.Owns(target) ||
+		p.Vif.Kind == table.VifVirtual && !p.Vif.Owns(src) && !src.IsLinkLocal() {
 		w.drop(p, reason.InvalidND)
 		return
 	}
 	n := packet.PutNA(w.answer[:], target, src, table.RouterMAC)
 	w.replace(p, n)
-	w.deliver(p, p.vif, packet.TypeIPv6)
+	w.deliver(p, p.Vif, packet.TypeIPv6)
 }

@@ -56,10 +56,10 @@ func (c *counters) sent(id table.VifID, packets, bytes int) {
 
 // grow makes room for the ids of a new view. Only here does a worker allocate.
 func (w *Worker) grow() {
-	if n := w.tables.MaxVif() + 1; n > len(w.count.vifs) {
+	if n := w.view.MaxVif() + 1; n > len(w.count.vifs) {
 		w.count.vifs = append(w.count.vifs, make([]VifCounters, n-len(w.count.vifs))...)
 	}
-	if n := w.tables.MaxNH() + 1; n > len(w.quota) {
+	if n := w.view.MaxNH() + 1; n > len(w.quota) {
 		w.quota = append(w.quota, make([]uint32, n-len(w.quota))...)
 	}
 }
@@ -94,7 +94,7 @@ func (w *Worker) VifCounters(id table.VifID) VifCounters {
 		if int(id) < len(w.count.vifs) {
 			c = w.count.vifs[id]
 		}
-		if v := w.tables.Vif(id); v != nil && int(v.NH) < len(w.quota) {
+		if v := w.view.Vif(id); v != nil && int(v.NH) < len(w.quota) {
 			c.Flows = int(w.quota[v.NH])
 		}
 	})

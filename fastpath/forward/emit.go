@@ -29,7 +29,7 @@ func (w *Worker) emit() {
 
 func (w *Worker) emitOne(p *pkt) {
 	mtu := w.mtu(p.nh)
-	if p.info.Len > mtu && (p.info.DF || p.info.V6) && !p.answer {
+	if p.Info.Len > mtu && (p.Info.DF || p.Info.V6) && !p.answer {
 		w.tooBig(p, mtu)
 		if !p.live {
 			return
@@ -40,9 +40,9 @@ func (w *Worker) emitOne(p *pkt) {
 		return
 	}
 	switch {
-	case p.info.Len <= mtu:
+	case p.Info.Len <= mtu:
 		w.push(p)
-	case p.info.V6: // our own answer, on a link below what IPv6 asks of one (RFC 8200, 5)
+	case p.Info.V6: // our own answer, on a link below what IPv6 asks of one (RFC 8200, 5)
 		w.drop(p, reason.TooBig)
 	default:
 		w.fragment(p, mtu)
@@ -55,7 +55,7 @@ func (w *Worker) mtu(nh *table.NH) int {
 	case table.NHTunnel:
 		return nh.MTU - packet.TunnelLen
 	case table.NHEncap, table.NHHost:
-		if v := w.tables.Vif(nh.Vif); v != nil {
+		if v := w.view.Vif(nh.Vif); v != nil {
 			return v.MTU
 		}
 	}
@@ -64,19 +64,19 @@ func (w *Worker) mtu(nh *table.NH) int {
 
 // rewriteOne translates p and counts the hop. It reports whether p goes on.
 func (w *Worker) rewriteOne(p *pkt, mtu int) bool {
-	if p.rewrite && p.info.Frag != packet.FragNone && p.info.Tuple.Proto == packet.ProtoSCTP &&
-		(p.to.Sport != p.info.Tuple.Sport || p.to.Dport != p.info.Tuple.Dport) {
+	if p.rewrite && p.Info.Frag != packet.FragNone && p.Info.Tuple.Proto == packet.ProtoSCTP &&
+		(p.to.Sport != p.Info.Tuple.Sport || p.to.Dport != p.Info.Tuple.Dport) {
 		w.drop(p, reason.SCTPFragment)
 		return false
 	}
 	b := p.data()
-	if p.rewrite && packet.Rewrite(b, &p.info, p.to) {
+	if p.rewrite && packet.Rewrite(b, &p.Info, p.to) {
 		w.sctpChecksum(p)
 	}
-	if p.info.TCPFlags&packet.SYN != 0 && p.info.Tuple.Proto == packet.ProtoTCP {
-		packet.ClampMSS(b, &p.info, mtu)
+	if p.Info.TCPFlags&packet.SYN != 0 && p.Info.Tuple.Proto == packet.ProtoTCP {
+		packet.ClampMSS(b, &p.Info, mtu)
 	}
-	packet.DecTTL(b, &p.info)
+	packet.DecTTL(b, &p.Info)
 	return true
 }
 
@@ -87,7 +87,7 @@ func (w *Worker) sctpChecksum(p *pkt) {
 	for i, t := range p.tail[:p.tails] {
 		tails[i] = w.mem.Bytes(t)
 	}
-	packet.PutSCTPChecksum(p.data(), p.info.L4, tails[:p.tails]...)
+	packet.PutSCTPChecksum(p.data(), p.Info.L4, tails[:p.tails]...)
 }
 
 // push sends p by its next hop, wrapped for it. Every sent packet comes here.
@@ -97,7 +97,7 @@ func (w *Worker) push(p *pkt) {
 	case table.NHTunnel, table.NHResolve:
 		w.pushTunnel(p)
 	case table.NHEncap, table.NHHost:
-		v := w.tables.Vif(p.nh.Vif)
+		v := w.view.Vif(p.nh.Vif)
 		if v == nil {
 			w.drop(p, reason.NoRoute)
 			return
@@ -111,14 +111,14 @@ func (w *Worker) push(p *pkt) {
 // pushTunnel wraps p in MPLS over UDP (RFC 7510). The outer source port carries
 // the flow's hash, alike for both directions, so that the underlay can spread flows.
 func (w *Worker) pushTunnel(p *pkt) {
-	fabric := w.tables.Vif(p.nh.Vif)
+	fabric := w.view.Vif(p.nh.Vif)
 	if fabric == nil || !p.nh.Usable {
 		w.drop(p, reason.Unresolved)
 		return
 	}
-	l3 := p.info.L3 - packet.TunnelLen
-	o := packet.Outer{Src: p.nh.Src4, Dst: p.nh.Dst4, Sport: packet.EntropyPort(p.info.Tuple.Hash()), Label: uint32(p.push)}
-	packet.PutTunnel(p.chunk[l3:], &o, p.info.Len)
+	l3 := p.Info.L3 - packet.TunnelLen
+	o := packet.Outer{Src: p.nh.Src4, Dst: p.nh.Dst4, Sport: packet.EntropyPort(p.Info.Tuple.Hash()), Label: uint32(p.push)}
+	packet.PutTunnel(p.chunk[l3:], &o, p.Info.Len)
 	p.off = l3 - packet.EthernetLen
 	copy(p.chunk[p.off:], p.nh.DstMAC[:])
 	mac := link.VifMAC(uint32(fabric.ID))
@@ -130,7 +130,7 @@ func (w *Worker) pushTunnel(p *pkt) {
 // deliver sends p to a pod or the host. The source address names the vif until
 // steering puts the router's there.
 func (w *Worker) deliver(p *pkt, v *table.VifEntry, etherType uint16) {
-	p.off = p.info.L3 - packet.EthernetLen
+	p.off = p.Info.L3 - packet.EthernetLen
 	copy(p.chunk[p.off:], v.MAC[:])
 	mac := link.VifMAC(uint32(v.ID))
 	copy(p.chunk[p.off+6:], mac[:])
@@ -139,7 +139,7 @@ func (w *Worker) deliver(p *pkt, v *table.VifEntry, etherType uint16) {
 }
 
 func etherType(p *pkt) uint16 {
-	if p.info.V6 {
+	if p.Info.V6 {
 		return packet.TypeIPv6
 	}
 	return packet.TypeIPv4
@@ -189,8 +189,8 @@ func (w *Worker) transmit() {
 // fragment cuts an IPv4 packet (RFC 791, 3.2) to at most mtu bytes each.
 func (w *Worker) fragment(p *pkt, mtu int) {
 	b := p.data()
-	hl := int(b[p.info.L3]&0x0f) * 4
-	header := b[p.info.L3 : p.info.L3+hl]
+	hl := int(b[p.Info.L3]&0x0f) * 4
+	header := b[p.Info.L3 : p.Info.L3+hl]
 	payload := w.flatten(p)[hl:]
 	step := packet.FragmentRoom(min(mtu, frame.ChunkSize-replyAt), hl)
 	for off := 0; off < len(payload); off += step {
@@ -200,9 +200,9 @@ func (w *Worker) fragment(p *pkt, mtu int) {
 			w.drop(p, reason.NoBuffer)
 			return
 		}
-		q := pkt{parcel: parcel{addr: addr}, chunk: w.mem.Chunk(addr), live: true, vif: p.vif, info: p.info, nh: p.nh, push: p.push}
+		q := pkt{parcel: parcel{addr: addr}, chunk: w.mem.Chunk(addr), live: true, Packet: p.Packet, nh: p.nh, push: p.push}
 		n := packet.PutFragment(q.chunk[replyAt:], header, payload[off:end], off, end < len(payload))
-		q.info.L3, q.info.Len, q.end = replyAt, n, replyAt+n
+		q.Info.L3, q.Info.Len, q.end = replyAt, n, replyAt+n
 		w.push(&q)
 		w.count.Fragments++
 	}
@@ -212,9 +212,9 @@ func (w *Worker) fragment(p *pkt, mtu int) {
 
 // flatten copies the IP packet of p into one piece.
 func (w *Worker) flatten(p *pkt) []byte {
-	n := copy(w.gather[:], p.data()[p.info.L3:])
+	n := copy(w.gather[:], p.data()[p.Info.L3:])
 	for _, t := range p.tail[:p.tails] {
 		n += copy(w.gather[n:], w.mem.Bytes(t))
 	}
-	return w.gather[:min(n, p.info.Len)]
+	return w.gather[:min(n, p.Info.Len)]
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/flow/affinity"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -23,7 +24,8 @@ type Options struct {
 	Memory  frame.Memory
 	Pools   []*frame.Pool
 	Flows   []*flow.Table
-	Busy    bool // poll: busy
+	Clients *affinity.Table // shared by all workers
+	Busy    bool            // poll: busy
 	// MaxVifFlows bounds the forward entries one vif may hold on one worker.
 	// 0: a quarter of the table, which with their reverse entries is half of it.
 	MaxVifFlows int
@@ -45,8 +47,8 @@ const ringSize = 1024
 
 // NewShared prepares workers that start with empty tables.
 func NewShared(o Options) (*Shared, error) {
-	if o.Workers < 1 || o.Workers > maxWorkers || len(o.Pools) != o.Workers || len(o.Flows) != o.Workers {
-		return nil, errors.New("fast path workers: want 1 to 64, with a pool and a flow table each")
+	if o.Workers < 1 || o.Workers > maxWorkers || len(o.Pools) != o.Workers || len(o.Flows) != o.Workers || o.Clients == nil {
+		return nil, errors.New("fast path workers: want 1 to 64, with a pool and a flow table each, and a table of clients")
 	}
 	s := &Shared{opts: o, workers: make([]*Worker, o.Workers), rings: make([][]*ring.SPSC[message], o.Workers)}
 	for i := range s.rings {

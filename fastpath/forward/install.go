@@ -2,6 +2,7 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
@@ -16,7 +17,7 @@ import (
 //
 //	drops: reason.VifFlowLimit, reason.FlowTableFull, reason.NATPorts, reason.RingFull
 func (w *Worker) install(p *pkt, k *flow.Key) {
-	if w.quota[p.keyNH] >= w.maxVifFlows() && !w.replaceOwn(k) {
+	if w.quota[p.KeyNH] >= w.maxVifFlows() && !w.replaceOwn(k) {
 		w.drop(p, reason.VifFlowLimit)
 		return
 	}
@@ -25,9 +26,12 @@ func (w *Worker) install(p *pkt, k *flow.Key) {
 		w.drop(p, reason.FlowTableFull)
 		return
 	}
-	w.quota[p.keyNH]++
+	w.quota[p.KeyNH]++
 	e := w.flows.Entry(slot)
 	w.fill(e, p)
+	if d := &w.decide; d.Client != 0 {
+		w.view.Clients.Put(d.Client, d.Key, w.view.Now)
+	}
 	w.pair(p, slot, e)
 }
 
@@ -35,18 +39,18 @@ func (w *Worker) install(p *pkt, k *flow.Key) {
 func (w *Worker) fill(e *flow.Entry, p *pkt) {
 	d := &w.decide
 	e.Flags = flow.FlagForward
-	if d.hairpin {
+	if d.Hairpin {
 		e.Flags |= flow.FlagHairpin
 	}
 	e.Reverse = flow.NoReverse
-	e.NH, e.VRF = uint32(d.nh), uint32(p.vrf)
-	w.approve(e, d.scope)
-	e.LabelECMP = flow.PackLabelECMP(d.push, d.ecmp)
-	e.LastSeen, e.Packets, e.Bytes = w.now, 1, uint64(p.info.Len)
+	e.NH, e.VRF = uint32(d.NH), uint32(p.VRF)
+	w.approve(e, d.Scope)
+	e.LabelECMP = flow.PackLabelECMP(d.Push, d.ECMP)
+	e.LastSeen, e.Packets, e.Bytes = w.now, 1, uint64(p.Info.Len)
 	if e.Proto == packet.ProtoTCP {
-		e.TCP = entry.FirstTCP(p.info.TCPFlags)
+		e.TCP = entry.FirstTCP(p.Info.TCPFlags)
 	}
-	entry.Translate(e, &d.to)
+	entry.Translate(e, &d.To)
 }
 
 // natTries bounds the source ports tried for one flow.
@@ -95,17 +99,17 @@ func at(index uint32) uint32 {
 
 // reverseOf is the entry for the replies of e.
 func (w *Worker) reverseOf(p *pkt, e *flow.Entry) flow.Entry {
-	d := decision{nh: table.NextHopID(e.NH)}
-	wayBack(w.tables, p, &d)
+	d := decide.Decision{NH: table.NextHopID(e.NH)}
+	w.view.WayBack(&p.Packet, &d)
 	to := e.Translated()
 	key := to.Reverse()
 	r := flow.Entry{
 		Src: key.Src, Dst: key.Dst, Sport: key.Sport, Dport: key.Dport, Proto: key.Proto,
-		KeyNH: uint32(d.keyNH), NH: uint32(d.back.NH), VRF: uint32(p.vrf),
-		LabelECMP: flow.PackLabelECMP(d.back.Push, -1),
+		KeyNH: uint32(d.KeyNH), NH: uint32(d.Back.NH), VRF: uint32(p.VRF),
+		LabelECMP: flow.PackLabelECMP(d.Back.Push, -1),
 		Flags:     e.Flags &^ (flow.FlagForward | flow.FlagPending), TCP: e.TCP.Reverse(), LastSeen: w.now,
 	}
-	w.approve(&r, d.back.Scope)
+	w.approve(&r, d.Back.Scope)
 	back := entry.Reversed(e)
 	entry.Translate(&r, &back)
 	return r

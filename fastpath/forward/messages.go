@@ -54,7 +54,7 @@ func (w *Worker) tell(to int, m *message) bool {
 // sendFrame queues m with the packet p, which is gone from this worker then.
 func (w *Worker) sendFrame(p *pkt, to int, m *message) {
 	m.parcel = p.parcel
-	m.sport, m.dport = p.info.Tuple.Sport, p.info.Tuple.Dport
+	m.sport, m.dport = p.Info.Tuple.Sport, p.Info.Tuple.Dport
 	if !w.s.rings[w.id][to].Push(*m) {
 		w.drop(p, reason.RingFull)
 		return
@@ -156,7 +156,7 @@ func (w *Worker) actInstall(from int, m *message) {
 		}
 		p := w.rejoin(m)
 		p.settled = true
-		p.nh, p.push, p.rewrite = w.tables.NH(m.nh), m.push, true
+		p.nh, p.push, p.rewrite = w.view.NH(m.nh), m.push, true
 		p.to = entry.Reversed(&m.entry)
 	case clash:
 		m.kind, m.index = msgClash, m.peer
@@ -238,7 +238,7 @@ func (w *Worker) mirrorTCP(slot uint32, e *flow.Entry) {
 
 // ports restores what the frame alone does not say: the ports of a fragment.
 func (p *pkt) ports() {
-	if p.handed && p.resolved && p.info.Frag != packet.FragNone {
-		p.info.Tuple.Sport, p.info.Tuple.Dport = p.sport, p.dport
+	if p.handed && p.resolved && p.Info.Frag != packet.FragNone {
+		p.Info.Tuple.Sport, p.Info.Tuple.Dport = p.sport, p.dport
 	}
 }

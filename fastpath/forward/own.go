@@ -19,7 +19,7 @@ func (w *Worker) own() {
 		if !p.live || p.settled {
 			continue
 		}
-		if p.info.Frag != packet.FragNone && !p.resolved && !w.resolve(p) {
+		if p.Info.Frag != packet.FragNone && !p.resolved && !w.resolve(p) {
 			continue
 		}
 		if to := w.ownerOf(p); to != w.id {
@@ -30,26 +30,26 @@ func (w *Worker) own() {
 
 // ownerOf is the worker that keeps the flow of p.
 func (w *Worker) ownerOf(p *pkt) int {
-	if p.info.ICMPError {
-		return w.owner(&p.info.Inner)
+	if p.Info.ICMPError {
+		return w.owner(&p.Info.Inner)
 	}
-	return w.owner(&p.info.Tuple)
+	return w.owner(&p.Info.Tuple)
 }
 
 // resolve finds the ports of a fragment. All fragments of a packet meet at the
 // owner of their 3-tuple, where the head leaves its ports for the tails; from
 // there they go to the owner of the flow. It reports whether p goes on here.
 func (w *Worker) resolve(p *pkt) bool {
-	three := p.info.Tuple
+	three := p.Info.Tuple
 	three.Sport, three.Dport = 0, 0
 	if to := w.owner(&three); to != w.id {
 		w.handOver(p, to)
 		return false
 	}
 	p.resolved = true
-	k := fragment.Key{Src: three.Src, Dst: three.Dst, ID: p.info.FragID, KeyNH: p.keyNH, Proto: three.Proto}
-	if p.info.Frag == packet.FragHead {
-		w.frags.Put(&k, p.info.Tuple.Sport, p.info.Tuple.Dport, w.now)
+	k := fragment.Key{Src: three.Src, Dst: three.Dst, ID: p.Info.FragID, KeyNH: p.KeyNH, Proto: three.Proto}
+	if p.Info.Frag == packet.FragHead {
+		w.frags.Put(&k, p.Info.Tuple.Sport, p.Info.Tuple.Dport, w.now)
 		return true
 	}
 	sport, dport, ok := w.frags.Get(&k, w.now, fragTimeout)
@@ -57,7 +57,7 @@ func (w *Worker) resolve(p *pkt) bool {
 		w.drop(p, reason.NoHead)
 		return false
 	}
-	p.info.Tuple.Sport, p.info.Tuple.Dport = sport, dport
+	p.Info.Tuple.Sport, p.Info.Tuple.Dport = sport, dport
 	return true
 }
 

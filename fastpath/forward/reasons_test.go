@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/vragent/vragent/fastpath/flow"
@@ -98,6 +99,18 @@ func wayProvocations() []provocation {
 func stateProvocations() []provocation {
 	udp := func(b *bed) { b.nodes["n1"].send("c", build.IPv4("10.0.0.2", "10.0.1.2").UDP(1, 2).Bytes()) }
 	return []provocation{
+		{"new flow to an isolated network", reason.Isolated, func(b *bed, n1 *node) {
+			b.networks()
+			n1.send("c", build.IPv4("10.0.0.2", "10.0.0.130").TCP(1, 80, "S").Bytes())
+		}},
+		{"reply to an isolated network", reason.NoFlow, func(b *bed, n1 *node) {
+			b.networks()
+			n1.send("c", build.IPv4("10.0.0.2", "10.0.0.130").TCP(80, 1, "SA").Bytes())
+		}},
+		{"no cluster address", reason.NoClusterAddr, func(b *bed, n1 *node) {
+			n1.apply(table.Delta{Upsert: table.State{Routes: []table.Route{{VRF: vrf, Prefix: netip.MustParsePrefix("0.0.0.0/0"), NH: nhHost, Translate: true}}}})
+			n1.send("c", build.IPv4("10.0.0.2", "203.0.113.1").UDP(1, 53).Bytes())
+		}},
 		{"backend removed", reason.BackendRemoved, func(b *bed, n1 *node) {
 			b.backends("b2", "b3")
 			connect(b, 1000)

@@ -39,10 +39,18 @@ func TestRefusalsAreAnswered(t *testing.T) {
 		{"larger than the tunnel, IPv6", build.IPv6("2001:db8::2", "2001:db8:1::2").UDP(1000, 53).Payload(1452),
 			func(b []byte) *build.Packet { return build.IPv6("fe80::1", "2001:db8::2").FragNeeded(podMTU, b) },
 			" n1.too-big=1"},
+		{"isolated, TCP", build.IPv4("10.0.0.2", "10.0.0.130").TCP(1000, 80, "S").Seq(7),
+			func([]byte) *build.Packet {
+				return build.IPv4("10.0.0.130", "10.0.0.2").TCP(80, 1000, "RA").Ack(8).Window(0)
+			}, " n1.isolated=1"},
+		{"isolated VIP, TCP", build.IPv4("10.0.0.2", vipI).TCP(1000, 80, "S").Seq(7),
+			func([]byte) *build.Packet { return build.IPv4(vipI, "10.0.0.2").TCP(80, 1000, "RA").Ack(8).Window(0) },
+			" n1.isolated=1"},
 		{"no route", build.IPv6("2001:db8::2", "2001:db8:ffff::1").UDP(1000, 53), nil, " n1.no-route=1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, n1, _ := twoNodes(t, 2)
+			b.networks()
 			sent := c.send.Bytes()
 			n1.send("c", sent)
 			b.run()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -28,6 +29,8 @@ var update = flag.Bool("update", false, "write what the stories print into them"
 //	unreachable POD           the pod refuses what it received last with an ICMP error
 //	backends [tcp|udp] NAME…  the service's members on both nodes; NAME- is draining
 //	external ADDR:PORT        the service's one member is no pod
+//	networks                  adds those of networks_test.go
+//	isolated on|off           whether D reaches I with replies only
 //	quota N                   flows an interface may hold, per worker
 //	wait DURATION             the virtual clock moves on
 //	flows NODE                prints its flow entries
@@ -114,6 +117,10 @@ func (s *stage) command(cmd string) {
 		s.bed.run()
 	case "external":
 		s.bed.external(f[1])
+	case "networks":
+		s.bed.networks()
+	case "isolated":
+		s.bed.isolated(f[1] == "on")
 	case "quota":
 		n, err := strconv.Atoi(f[1])
 		if err != nil {
@@ -140,6 +147,9 @@ func (s *stage) command(cmd string) {
 func nodeOf(vif string) string {
 	if vif == "host" {
 		return "n1"
+	}
+	if i := slices.IndexFunc(tenants, func(x tenant) bool { return x.name == vif }); i >= 0 {
+		return tenants[i].node
 	}
 	return where(vif).node
 }

@@ -21,11 +21,11 @@ func (w *Worker) track() {
 		if !p.live || p.settled {
 			continue
 		}
-		if p.info.ICMPError {
+		if p.Info.ICMPError {
 			w.trackError(p)
 			continue
 		}
-		if p.info.TTL <= 1 {
+		if p.Info.TTL <= 1 {
 			w.refuse(p, reason.TTLExpired)
 			continue
 		}
@@ -34,7 +34,7 @@ func (w *Worker) track() {
 }
 
 func (w *Worker) trackOne(p *pkt) {
-	k := flow.Key{KeyNH: uint32(p.keyNH), Tuple: p.info.Tuple}
+	k := flow.Key{KeyNH: uint32(p.KeyNH), Tuple: p.Info.Tuple}
 	slot, ok := w.flows.Lookup(&k)
 	if ok {
 		e := w.flows.Entry(slot)
@@ -46,8 +46,8 @@ func (w *Worker) trackOne(p *pkt) {
 			return
 		}
 	}
-	decide(w.tables, p, &w.decide)
-	if r := w.decide.reason; r != reason.None {
+	w.view.First(&p.Packet, &w.decide)
+	if r := w.decide.Reason; r != reason.None {
 		w.refuse(p, r)
 		return
 	}
@@ -58,9 +58,9 @@ func (w *Worker) trackOne(p *pkt) {
 func (w *Worker) hit(p *pkt, slot uint32, e *flow.Entry) {
 	e.LastSeen = w.now
 	e.Packets++
-	e.Bytes += uint64(p.info.Len)
+	e.Bytes += uint64(p.Info.Len)
 	if e.Proto == packet.ProtoTCP {
-		w.tcp(slot, e, p.info.TCPFlags)
+		w.tcp(slot, e, p.Info.TCPFlags)
 	}
 	if e.Flags&flow.FlagPending != 0 {
 		// The reverse entry is on its way to its owner; packets take the same
@@ -84,7 +84,7 @@ func (w *Worker) tcp(slot uint32, e *flow.Entry, flags uint8) {
 
 // obey copies the entry's decision into the packet.
 func (w *Worker) obey(p *pkt, e *flow.Entry) {
-	p.nh = w.tables.NH(table.NextHopID(e.NH))
+	p.nh = w.view.NH(table.NextHopID(e.NH))
 	p.push = e.Label()
 	p.rewrite = e.NAT != 0
 	p.to = packet.Tuple{Src: e.NatSrc, Dst: e.NatDst, Sport: e.NatSport, Dport: e.NatDport, Proto: e.Proto}
@@ -97,90 +97,56 @@ func (w *Worker) obey(p *pkt, e *flow.Entry) {
 // refused.
 func (w *Worker) current(p *pkt, slot uint32, e *flow.Entry) bool {
 	forward := e.Flags&flow.FlagForward != 0
-	if forward && e.TCP&flow.DEAD != 0 && p.info.TCPFlags&(packet.SYN|packet.ACK) == packet.SYN {
+	if forward && e.TCP&flow.DEAD != 0 && p.Info.TCPFlags&(packet.SYN|packet.ACK) == packet.SYN {
 		w.removePair(slot, e)
 		return false
 	}
-	if w.tables.NH(table.NextHopID(e.Scope)).Gen == e.Gen {
+	if !w.stale(e) {
 		return true
 	}
 	if !forward {
 		return w.reroute(p, slot, e)
 	}
-	if w.keeps(p, e) {
+	if scope, at, ok := w.view.Keeps(&p.Packet, e); ok {
+		e.LabelECMP = flow.PackLabelECMP(e.Label(), at)
+		w.approve(e, scope)
 		return true
 	}
 	d := &w.decide
-	decide(w.tables, p, d)
+	w.view.Flow(&p.Packet, d)
 	switch {
-	case d.reason == reason.Unresolved: // the neighbour may be back in a moment: the flow waits for it
-		w.drop(p, d.reason)
+	case d.Reason == reason.Unresolved: // the neighbour may be back in a moment: the flow waits for it
+		w.drop(p, d.Reason)
 		return false
-	case d.reason != reason.None:
+	case d.Reason != reason.None:
 		w.removePair(slot, e)
-		w.refuse(p, d.reason)
+		w.refuse(p, d.Reason)
 		return false
-	case e.Member() >= 0 && e.Proto == packet.ProtoTCP && p.info.TCPFlags&packet.SYN == 0 && way.IsService(w.tables.NH(d.scope)):
+	case e.Member() >= 0 && e.Proto == packet.ProtoTCP && p.Info.TCPFlags&packet.SYN == 0 && way.IsService(w.view.NH(d.Scope)):
 		w.removePair(slot, e)
 		w.refuse(p, reason.BackendRemoved)
 		return false
-	case w.alike(e, d):
-		e.NH, e.LabelECMP = uint32(d.nh), flow.PackLabelECMP(d.push, d.ecmp)
-		w.approve(e, d.scope)
+	case w.view.Alike(e, d):
+		e.NH, e.LabelECMP = uint32(d.NH), flow.PackLabelECMP(d.Push, d.ECMP)
+		w.approve(e, d.Scope)
 		return true
 	}
 	w.removePair(slot, e)
 	return false // decided afresh: UDP and new connections find another backend
 }
 
+// stale says that what e was decided under has changed since.
+func (w *Worker) stale(e *flow.Entry) bool { return w.view.NH(table.NextHopID(e.Scope)).Gen != e.Gen }
+
 // approve says that e holds as things stand with the next hop scope.
 func (w *Worker) approve(e *flow.Entry, scope table.NextHopID) {
-	e.Scope, e.Gen = uint32(scope), w.tables.NH(scope).Gen
-}
-
-// alike says that d fits the reverse entry that e has: packets become the same, and
-// replies are received as before. A source port translated because of a clash stays.
-func (w *Worker) alike(e *flow.Entry, d *decision) bool {
-	to := e.Translated()
-	to.Sport = d.to.Sport
-	tunnels := w.tables.NH(table.NextHopID(e.NH)).Type == table.NHTunnel && w.tables.NH(d.nh).Type == table.NHTunnel
-	return to == d.to && (e.NH == uint32(d.nh) || tunnels)
-}
-
-// keeps says that the member e is pinned to is still one of what the route or label
-// leads to now, serving or draining, and updates its position.
-func (w *Worker) keeps(p *pkt, e *flow.Entry) bool {
-	hop, ok := root(w.tables, p)
-	if !ok || e.Member() < 0 {
-		return false
-	}
-	id, ok := w.tables.NH(hop.NH).Listener(e.Proto, e.Dport)
-	if !ok {
-		return false
-	}
-	pos := entry.Position(w.tables.NH(id).Members, e)
-	if pos < 0 || !w.stillMapped(e) {
-		return false
-	}
-	e.LabelECMP = flow.PackLabelECMP(e.Label(), pos)
-	w.approve(e, hop.NH)
-	return true
-}
-
-// stillMapped says that a local backend's port map translates as it did.
-func (w *Worker) stillMapped(e *flow.Entry) bool {
-	nh := w.tables.NH(table.NextHopID(e.NH))
-	if nh.Type != table.NHEncap {
-		return nh.Type != table.NHDiscard
-	}
-	fixed, target, ok := w.tables.PortMap(nh.Vif, e.Dst, e.Proto, e.Dport)
-	return ok && fixed == e.NatDst && target == e.NatDport
+	e.Scope, e.Gen = uint32(scope), w.view.NH(scope).Gen
 }
 
 // reroute finds the way back of a reverse entry again: to the interface it came
 // from, or by the same tunnel if that still leads there, or else by another.
 func (w *Worker) reroute(p *pkt, slot uint32, e *flow.Entry) bool {
-	t := w.tables
+	t := w.view.Tables
 	nh := t.NH(table.NextHopID(e.NH))
 	switch v := t.Vif(nh.Vif); nh.Type {
 	case table.NHEncap, table.NHHost:
@@ -208,8 +174,8 @@ func (w *Worker) reroute(p *pkt, slot uint32, e *flow.Entry) bool {
 // that flow's packets are (RFC 5508 for NAT). The embedded packet travelled the
 // other direction: its reversed tuple is the key.
 func (w *Worker) trackError(p *pkt) {
-	in := &p.info
-	k := flow.Key{KeyNH: uint32(p.keyNH), Tuple: in.Inner.Reverse()}
+	in := &p.Info
+	k := flow.Key{KeyNH: uint32(p.KeyNH), Tuple: in.Inner.Reverse()}
 	slot, ok := w.flows.Lookup(&k)
 	if !ok {
 		w.drop(p, reason.ICMPNoFlow)

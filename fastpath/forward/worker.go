@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/fragment"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/packet"
-	"github.com/vragent/vragent/fastpath/table"
 )
 
 // Worker runs the packets of one queue to completion on one thread.
@@ -27,7 +27,7 @@ type Worker struct {
 	flows   *flow.Table
 
 	// Owned by the worker's thread.
-	tables *table.Tables      // the view of this turn
+	view   decide.View        // of this turn
 	now    uint32             // ticks of this turn
 	batch  [2 * batchSize]pkt // received here, then handed over by others
 	n      int
@@ -39,10 +39,10 @@ type Worker struct {
 	aging  aging
 	quota  []uint32 // forward entries per key next hop
 	answer [answerSize]byte
-	gather [1 << 16]byte // a packet to be fragmented
-	decide decision      // of the packet at hand
-	in     message       // received last
-	out    message       // built for a packet
+	gather [1 << 16]byte   // a packet to be fragmented
+	decide decide.Decision // of the packet at hand
+	in     message         // received last
+	out    message         // built for a packet
 	// lastReverse is the index of the reverse entry inserted last.
 	lastReverse uint32
 	count       counters
@@ -72,7 +72,7 @@ func newWorker(s *Shared, id int, l link.Link) *Worker {
 		pool: s.opts.Pools[id], mem: s.opts.Memory, flows: s.opts.Flows[id],
 		calls: make(chan call, 16),
 	}
-	w.tables = s.tables.Load()
+	w.view = decide.View{Tables: s.tables.Load(), Clients: s.opts.Clients}
 	w.count.init()
 	w.aging.visit = w.visit
 	w.grow()
@@ -99,11 +99,11 @@ func (w *Worker) Turn(now uint64) int {
 }
 
 func (w *Worker) begin(now uint64) {
-	w.now = uint32(now >> TickShift)
+	w.now, w.view.Now = uint32(now>>TickShift), now
 	w.alive.Store(int64(now))
 	w.count.loops++
-	if t := w.s.tables.Load(); t != w.tables {
-		w.tables = t
+	if t := w.s.tables.Load(); t != w.view.Tables {
+		w.view.Tables = t
 		w.grow()
 	}
 	w.runCalls()

@@ -17,7 +17,7 @@ import (
 //   - the next hop a changed or removed route led to, and the one of the
 //     covering route when a route is added (next hop 0 if nothing covers it);
 //   - the next hops that deliver to a vif whose port maps changed, and the next
-//     hop of a vif whose VRF or addresses changed;
+//     hop of a vif whose VRF, addresses or cluster addresses changed;
 //   - a composite one of whose members became usable or stopped being so, or
 //     whose member's vif has other port maps;
 //   - a service one of whose composites moved for such a reason or changed, and

@@ -40,18 +40,21 @@ func TestReads(t *testing.T) {
 }
 
 func TestLookup(t *testing.T) {
-	tab := built(t, network()).Tables()
+	b := built(t, network())
+	apply(t, b, routes(Route{VRF: red, Prefix: pfx("198.51.100.12/32"), NH: toWeb2, ReplyOnly: true, Translate: true}))
+	tab := b.Tables()
 	for _, l := range []struct {
 		vrf  VRFID
 		addr string
 		hop  Hop
 		ok   bool
 	}{
-		{red, "198.51.100.11", Hop{toWeb1, 0, 32}, true},
-		{red, "198.51.100.13", Hop{nowhere, 0, 24}, true},
-		{red, "198.51.100.65", Hop{toNode2, 16, 26}, true},
-		{red, "203.0.113.1", Hop{toHost, 0, 0}, true},
-		{red, "2001:db8::11", Hop{toWeb1, 0, 128}, true},
+		{red, "198.51.100.11", Hop{NH: toWeb1, Label: 0, Bits: 32}, true},
+		{red, "198.51.100.12", Hop{NH: toWeb2, Bits: 32, Flags: ReplyOnly | Translate}, true},
+		{red, "198.51.100.13", Hop{NH: nowhere, Label: 0, Bits: 24}, true},
+		{red, "198.51.100.65", Hop{NH: toNode2, Label: 16, Bits: 26}, true},
+		{red, "203.0.113.1", Hop{NH: toHost, Label: 0, Bits: 0}, true},
+		{red, "2001:db8::11", Hop{NH: toWeb1, Label: 0, Bits: 128}, true},
 		{red, "2001:db8::12", Hop{}, false},
 		{blue, "198.51.100.11", Hop{}, false},
 		{9, "198.51.100.11", Hop{}, false},
@@ -111,7 +114,7 @@ func TestNextHops(t *testing.T) {
 	if n, want := tab.NH(toWeb2), [14]byte{2, 0, 0x5e, 0, 0, 4, 0, 0, 0x5e, 0, 1, 0, 8, 0}; n.Eth != want {
 		t.Errorf("encap writes % x", n.Eth)
 	}
-	if n := tab.NH(webs); n.Find(toNode2, 100) != 3 || n.Find(toNode2, 101) != -1 || n.Find(0, 0) != -1 || n.Find(toWeb1, 0) != 0 {
+	if n := tab.NH(webs); tab.Holding(n, 3, false, false) != 3 || tab.Holding(n, 3, true, true) != -1 || tab.Holding(n, 9, false, true) != -1 || tab.Holding(n, 1, true, false) != 0 {
 		t.Error("members are not where they should be")
 	}
 }
@@ -132,8 +135,8 @@ func TestListener(t *testing.T) {
 		{60, packet.ProtoUDP, 53, 60, true}, {60, packet.ProtoTCP, 53, 0, false},
 		{webs, packet.ProtoTCP, 1, webs, true}, {toWeb1, packet.ProtoTCP, 1, 0, false},
 	} {
-		if to, ok := tab.NH(l.nh).Listener(l.proto, l.port); ok != l.ok || ok && to != l.to {
-			t.Errorf("listener %d/%d of %d is %d, %v", l.port, l.proto, l.nh, to, ok)
+		if to, ok := tab.NH(l.nh).Listener(l.proto, l.port); ok != l.ok || ok && to.NH != l.to {
+			t.Errorf("listener %d/%d of %d is %d, %v", l.port, l.proto, l.nh, to.NH, ok)
 		}
 	}
 }
@@ -235,5 +238,29 @@ func TestMappedAddresses(t *testing.T) {
 	})
 	if b.Tables() != before {
 		t.Error("they count as changes")
+	}
+}
+
+// A cluster address and the own address of its family stand for each other.
+func TestClusterAddrs(t *testing.T) {
+	b := built(t, network())
+	apply(t, b, vifs(vif(web1, func(v *Vif) { v.ClusterAddrs = []netip.Addr{ip("::ffff:198.51.100.91")} })))
+	v := b.Tables().Vif(web1)
+	if out, ok := v.Outside(addr("198.51.100.11")); !ok || out != addr("198.51.100.91") {
+		t.Errorf("outside it is %v, %v", out, ok)
+	}
+	if own, ok := v.Inside(addr("198.51.100.91")); !ok || own != addr("198.51.100.11") {
+		t.Errorf("inside it is %v, %v", own, ok)
+	}
+	if _, ok := v.Outside(addr("2001:db8::11")); ok {
+		t.Error("IPv6 has none")
+	}
+	if _, ok := v.Inside(addr("198.51.100.11")); ok {
+		t.Error("its own address is no cluster address")
+	}
+	before := b.Tables()
+	apply(t, b, vifs(vif(web1, func(v *Vif) { v.ClusterAddrs = []netip.Addr{ip("198.51.100.91")} })))
+	if b.Tables() != before {
+		t.Error("the same vif again published something")
 	}
 }

@@ -34,6 +34,9 @@ func (v *Vif) check() error {
 			return err
 		}
 	}
+	if err := v.checkCluster(); err != nil {
+		return err
+	}
 	switch v.Kind {
 	case VifFabric:
 		return nil
@@ -47,6 +50,42 @@ func (v *Vif) check() error {
 		return nil
 	}
 	return fmt.Errorf("kind %q is unknown", v.Kind)
+}
+
+// checkCluster refuses cluster addresses that do not stand for one own address each.
+func (v *Vif) checkCluster() error {
+	if len(v.ClusterAddrs) > 0 && v.Kind != VifVirtual {
+		return fmt.Errorf("a %s vif has no cluster addresses", v.Kind)
+	}
+	for i, a := range v.ClusterAddrs {
+		if err := checkUnicast("cluster address", a); err != nil {
+			return err
+		}
+		if _, ok := v.ofFamily(a); !ok {
+			return fmt.Errorf("cluster address %v stands for no address of its family", a)
+		}
+		for _, b := range v.Addrs {
+			if b.Unmap() == a.Unmap() {
+				return fmt.Errorf("cluster address %v is its own address as well", a)
+			}
+		}
+		for _, b := range v.ClusterAddrs[:i] {
+			if b.Unmap().Is4() == a.Unmap().Is4() {
+				return fmt.Errorf("cluster addresses %v and %v are of one family", b, a)
+			}
+		}
+	}
+	return nil
+}
+
+// ofFamily returns the vif's first address of a's family.
+func (v *Vif) ofFamily(a netip.Addr) (netip.Addr, bool) {
+	for _, own := range v.Addrs {
+		if own.Unmap().Is4() == a.Unmap().Is4() {
+			return own, true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 func (v *VRF) check() error {
@@ -119,6 +158,9 @@ func (n *NextHop) checkTunnel() error {
 func (n *NextHop) checkComposite() error {
 	if (n.Proto == 0) != (n.Port == 0) {
 		return fmt.Errorf("protocol %d and port %d: want both or none", n.Proto, n.Port)
+	}
+	if n.Affinity > MaxAffinity {
+		return fmt.Errorf("affinity of %d seconds, want at most %d", n.Affinity, MaxAffinity)
 	}
 	if len(n.Members) > MaxMembers {
 		return fmt.Errorf("%d members, want at most %d", len(n.Members), MaxMembers)

@@ -94,6 +94,9 @@ func (d *derivation) descend(n *NH) {
 	if n != nil && n.Type == NHService {
 		for _, l := range n.Listeners {
 			d.bump[l.NH] = struct{}{}
+			if l.OutsideNH != 0 {
+				d.bump[l.OutsideNH] = struct{}{}
+			}
 		}
 	}
 }

@@ -110,12 +110,7 @@ func (e *edit) putVif(v *Vif) error {
 	if err := v.check(); err != nil {
 		return err
 	}
-	entry := &VifEntry{Vif: *v}
-	entry.Addrs = nil
-	for _, a := range v.Addrs {
-		entry.Addrs = append(entry.Addrs, a.Unmap())
-		entry.Sources = append(entry.Sources, packet.AddrFrom(a))
-	}
+	entry := newVif(v)
 	old := e.tables.Vif(v.ID)
 	if old != nil {
 		if equalVif(&old.Vif, &entry.Vif) {
@@ -123,7 +118,7 @@ func (e *edit) putVif(v *Vif) error {
 		}
 		entry.ports = slices.Clone(old.ports)
 		e.index.unlinkVif(e.stamp, &old.Vif)
-		if v.NH != 0 && (old.VRF != v.VRF || !slices.Equal(old.Addrs, entry.Addrs)) {
+		if v.NH != 0 && (old.VRF != v.VRF || !sameAddrs(&old.Vif, &entry.Vif)) {
 			e.bump[v.NH] = struct{}{}
 		}
 	}
@@ -132,10 +127,28 @@ func (e *edit) putVif(v *Vif) error {
 	return nil
 }
 
-func equalVif(a, b *Vif) bool {
-	x, y := *a, *b
-	x.Addrs, y.Addrs = nil, nil
-	return slices.Equal(a.Addrs, b.Addrs) && x.ID == y.ID && x.Kind == y.Kind && x.Name == y.Name &&
+// newVif copies v and resolves its addresses for workers.
+func newVif(v *Vif) *VifEntry {
+	entry := &VifEntry{Vif: *v}
+	entry.Addrs, entry.ClusterAddrs = nil, nil
+	for _, a := range v.Addrs {
+		entry.Addrs = append(entry.Addrs, a.Unmap())
+		entry.Sources = append(entry.Sources, packet.AddrFrom(a))
+	}
+	for _, a := range v.ClusterAddrs {
+		entry.ClusterAddrs = append(entry.ClusterAddrs, a.Unmap())
+		own, _ := v.ofFamily(a)
+		entry.cluster = append(entry.cluster, clusterAddr{outside: packet.AddrFrom(a), own: packet.AddrFrom(own)})
+	}
+	return entry
+}
+
+func sameAddrs(a, b *Vif) bool {
+	return slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.ClusterAddrs, b.ClusterAddrs)
+}
+
+func equalVif(x, y *Vif) bool {
+	return sameAddrs(x, y) && x.ID == y.ID && x.Kind == y.Kind && x.Name == y.Name &&
 		x.Ifindex == y.Ifindex && x.VRF == y.VRF && x.NH == y.NH && x.MAC == y.MAC && x.MTU == y.MTU &&
 		x.Owner == y.Owner && x.VMI == y.VMI
 }

@@ -85,7 +85,7 @@ func (w twin) state() (s State) {
 func (w twin) lookup(vrf VRFID, a netip.Addr) (hop Hop, ok bool) {
 	for k, r := range w.routes {
 		if k.VRF == vrf && k.Prefix.Contains(a) && (!ok || k.Prefix.Bits() > int(hop.Bits)) {
-			hop, ok = Hop{r.NH, r.Label, uint8(k.Prefix.Bits())}, true
+			hop, ok = r.hop(), true
 		}
 	}
 	return hop, ok
@@ -96,6 +96,11 @@ type mutator struct{ *rand.Rand }
 
 func (m mutator) nhID() NextHopID {
 	return pick(m, []NextHopID{0, toHost, toWeb1, toWeb2, toNode2, toNode3, webs, admins, vip, viaRed, nowhere, 60, 61})
+}
+
+// outside is a next hop for one listener in four, mostly a good one.
+func (m mutator) outside() NextHopID {
+	return pick(m, []NextHopID{0, 0, 0, webs, admins, 0, 0, m.nhID()})
 }
 
 func pick[T any](m mutator, list []T) T { return list[m.IntN(len(list))] }
@@ -131,7 +136,8 @@ func (m mutator) upsert(s *State) {
 	case 1, 2:
 		s.NextHops = append(s.NextHops, m.nextHop())
 	case 3, 4:
-		s.Routes = append(s.Routes, Route{VRF: VRFID(1 + m.IntN(2)), Prefix: m.prefix(), NH: m.nhID(), Label: Label(m.IntN(2) * 20)})
+		s.Routes = append(s.Routes, Route{VRF: VRFID(1 + m.IntN(2)), Prefix: m.prefix(), NH: m.nhID(), Label: Label(m.IntN(2) * 20),
+			ReplyOnly: m.IntN(4) == 0, Translate: m.IntN(4) == 0})
 	case 5:
 		s.Labels = append(s.Labels, LabelEntry{Label(16 + m.IntN(3)), m.nhID()})
 	case 6:
@@ -166,7 +172,7 @@ func (m mutator) nextHop() NextHop {
 	case 5:
 		n := NextHop{ID: id, Type: NHService}
 		for k := range m.IntN(3) {
-			n.Listeners = append(n.Listeners, Listener{packet.ProtoTCP, uint16(1 + k), m.nhID()})
+			n.Listeners = append(n.Listeners, Listener{Proto: packet.ProtoTCP, Port: uint16(1 + k), NH: m.nhID(), OutsideNH: m.outside()})
 		}
 		return n
 	case 6:
@@ -339,7 +345,11 @@ func soundGenerations(t *testing.T, before, after *Tables) {
 				if was == is && x == y {
 					continue
 				}
-				for _, scope := range []NextHopID{was.NH, l.NH} {
+				scopes := []NextHopID{was.NH, l.NH}
+				if l.OutsideNH != 0 {
+					scopes = append(scopes, l.OutsideNH)
+				}
+				for _, scope := range scopes {
 					if before.NH(scope).Gen == after.NH(scope).Gen && (l.NH != 0 || scope != 0 || was.NH == 0) {
 						t.Fatalf("flows to %v in VRF %d went by %+v\n%s\nnow by %+v\n%s\nnext hop %d has still generation %d",
 							a, vrf, was, x, is, y, scope, after.NH(scope).Gen)
@@ -370,7 +380,10 @@ func outcome(t *Tables, id NextHopID, l Listener) string {
 		}
 	}
 	if n.Type == NHService && slices.Contains(n.Listeners, l) {
-		s += "\n- " + outcome(t, l.NH, l)
+		s += fmt.Sprintf(" host only=%v\n- ", l.HostOnly) + outcome(t, l.NH, l)
+		if l.OutsideNH != 0 {
+			s += "\n- " + outcome(t, l.OutsideNH, l)
+		}
 	}
 	return s
 }

@@ -54,6 +54,12 @@ func TestGenerations(t *testing.T) {
 		{"route is added under a service", rt("198.51.100.250/32", toWeb1), moves(vip, webs, admins)},
 		{"route changes its next hop", rt("198.51.100.11/32", toWeb2), moves(toWeb1)},
 		{"route changes its label", routes(Route{VRF: red, Prefix: pfx("198.51.100.64/26"), NH: toNode2, Label: 18}), moves(toNode2)},
+		{"route becomes reply-only", routes(Route{VRF: red, Prefix: pfx("198.51.100.11/32"), NH: toWeb1, ReplyOnly: true}), moves(toWeb1)},
+		{"route of a service becomes reply-only", routes(Route{VRF: red, Prefix: pfx("198.51.100.250/32"), NH: vip, ReplyOnly: true}), moves(vip, webs, admins)},
+		{"route translates", routes(Route{VRF: red, Prefix: pfx("0.0.0.0/0"), NH: toHost, Translate: true}), moves(toHost)},
+		{"composite has affinity", nhs(nh(webs, func(n *NextHop) { n.Affinity = 60 })), moves(webs, vip)},
+		{"listener is for the host", nhs(nh(vip, func(n *NextHop) { n.Listeners[0].HostOnly = true })), moves(vip, webs, admins)},
+		{"listener differs for outside", nhs(nh(vip, func(n *NextHop) { n.Listeners = n.Listeners[:1]; n.Listeners[0].OutsideNH = admins })), moves(vip, webs, admins)},
 		{"route is removed", Delta{Remove: Removal{Routes: []RouteKey{{red, pfx("198.51.100.12/32")}}}}, moves(toWeb2)},
 		{"routes nest in one delta", Delta{Upsert: State{Routes: []Route{
 			{VRF: red, Prefix: pfx("198.51.100.128/25"), NH: toWeb1}, {VRF: red, Prefix: pfx("198.51.100.130/32"), NH: toWeb2}}}}, moves(nowhere, toWeb1)},
@@ -64,6 +70,7 @@ func TestGenerations(t *testing.T) {
 		{"port map stays", portMaps(vipMap(web1, 80)), nil},
 
 		{"vif changes its addresses", vifs(vif(web1, func(v *Vif) { v.Addrs = v.Addrs[:1] })), moves(toWeb1)},
+		{"vif has a cluster address", vifs(vif(web1, func(v *Vif) { v.ClusterAddrs = []netip.Addr{ip("198.51.100.91")} })), moves(toWeb1)},
 		{"vif changes its VRF", vifs(vif(web1, func(v *Vif) { v.VRF = blue })), moves(toWeb1)},
 		{"vif changes its MAC", vifs(vif(web1, func(v *Vif) { v.MAC = mac(9) })), nil},
 		{"fabric changes its addresses", vifs(vif(fabric, func(v *Vif) { v.Addrs = nil })), nil},

@@ -26,7 +26,9 @@ func TestHotCallsDoNotAllocate(t *testing.T) {
 		"PortMap": func() { tab.PortMap(web1, vipAddr, packet.ProtoTCP, 8888) },
 		"HasVIP":  func() { tab.HasVIP(web1, vipAddr) },
 		"Pick":    func() { sink += tab.NH(webs).Pick(12345) },
-		"Find":    func() { sink += tab.NH(webs).Find(toNode2, 100) },
+		"Holding": func() { sink += tab.Holding(tab.NH(webs), 3, true, false) },
+		"Outside": func() { tab.Vif(web1).Outside(a6) },
+		"Inside":  func() { tab.Vif(web1).Inside(a6) },
 		"Listen":  func() { tab.NH(vip).Listener(packet.ProtoTCP, 9999) },
 	} {
 		if n := testing.AllocsPerRun(100, call); n != 0 {

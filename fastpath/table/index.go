@@ -99,6 +99,9 @@ func (n *NH) targets() (ids []NextHopID) {
 	}
 	for i := range n.Listeners {
 		ids = append(ids, n.Listeners[i].NH)
+		if outside := n.Listeners[i].OutsideNH; outside != 0 {
+			ids = append(ids, outside)
+		}
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)

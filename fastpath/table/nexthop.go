@@ -55,33 +55,18 @@ func mix64(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Find returns the position of the member with that next hop and label,
-// draining and unusable ones included, -1 if there is none. Members with DNAT
-// share a next hop: compare their Members[position].DNAT as well.
-func (n *NH) Find(nh NextHopID, label Label) int {
-	if nh == 0 {
-		return -1
-	}
-	for i := range n.Members {
-		if n.Members[i].NH == nh && n.Members[i].Label == label {
-			return i
-		}
-	}
-	return -1
-}
-
-// Listener returns the composite that serves (proto, port). A composite that
-// is the whole of a VIP is its own listener, for its Proto and Port alone.
-func (n *NH) Listener(proto uint8, port uint16) (NextHopID, bool) {
+// Listener returns what serves (proto, port). A composite that is the whole of a
+// VIP is its own listener, for its Proto and Port alone.
+func (n *NH) Listener(proto uint8, port uint16) (Listener, bool) {
 	if n.Type == NHComposite {
-		return n.ID, n.Port == 0 || n.Port == port && n.Proto == proto
+		return Listener{Proto: proto, Port: port, NH: n.ID}, n.Port == 0 || n.Port == port && n.Proto == proto
 	}
 	for i := range n.listeners {
 		if l := &n.listeners[i]; l.Port == port && l.Proto == proto {
-			return l.NH, true
+			return *l, true
 		}
 	}
-	return 0, false
+	return Listener{}, false
 }
 
 // newNH copies n, so that nothing the caller keeps can change it, and writes
@@ -101,7 +86,7 @@ func newNH(n *NextHop) *NH {
 func equalNH(a, b *NextHop) bool {
 	return a.ID == b.ID && a.Type == b.Type && a.Vif == b.Vif && a.VRF == b.VRF &&
 		a.Sip == b.Sip && a.Dip == b.Dip && a.SrcMAC == b.SrcMAC && a.DstMAC == b.DstMAC && a.MTU == b.MTU &&
-		a.Proto == b.Proto && a.Port == b.Port &&
+		a.Proto == b.Proto && a.Port == b.Port && a.Affinity == b.Affinity &&
 		slices.Equal(a.Members, b.Members) && slices.Equal(a.Listeners, b.Listeners)
 }
 
@@ -124,7 +109,7 @@ func (n *NH) resolve(t *Tables) {
 		slices.SortFunc(n.listeners, func(a, b Listener) int {
 			return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
 		})
-		n.Usable = slices.ContainsFunc(n.listeners, func(l Listener) bool { return t.NH(l.NH).Usable })
+		n.Usable = slices.ContainsFunc(n.listeners, func(l Listener) bool { return t.NH(l.NH).Usable || t.NH(l.OutsideNH).Usable })
 	}
 }
 

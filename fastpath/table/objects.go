@@ -51,9 +51,13 @@ type Vif struct {
 	// Addrs are the only sources a pod may use (RPF, ARP and ND included).
 	// The host vif is exempt.
 	Addrs []netip.Addr `json:"addrs,omitempty"`
-	MTU   int          `json:"mtu"` // bytes, IP header included
-	Owner string       `json:"owner,omitempty"`
-	VMI   string       `json:"vmi,omitempty"` // uuid
+	// ClusterAddrs are what a pod's own addresses become outside of its VRF, one
+	// of each family at most: one-to-one NAT, both ways. A pod whose network may
+	// overlap others has them.
+	ClusterAddrs []netip.Addr `json:"clusterAddrs,omitempty"`
+	MTU          int          `json:"mtu"` // bytes, IP header included
+	Owner        string       `json:"owner,omitempty"`
+	VMI          string       `json:"vmi,omitempty"` // uuid
 }
 
 // VRF is a routing instance: one per virtual network.
@@ -72,6 +76,11 @@ type Route struct {
 	Prefix netip.Prefix `json:"prefix"`
 	NH     NextHopID    `json:"nh"`
 	Label  Label        `json:"label,omitempty"` // pushed when NH is a tunnel
+	// ReplyOnly routes are valid for replies, RPF and what the host sends, and
+	// refused to new flows of pods (one-way isolation).
+	ReplyOnly bool `json:"replyOnly,omitempty"`
+	// Translate: who leaves by this route does so with its cluster address.
+	Translate bool `json:"translate,omitempty"`
 }
 
 // NHType is the verb of a next hop.
@@ -109,6 +118,9 @@ type NextHop struct {
 	Members []Member `json:"members,omitempty"`
 	Proto   uint8    `json:"proto,omitempty"`
 	Port    uint16   `json:"port,omitempty"`
+	// Affinity: flows of one client address go to one member, until no new one
+	// has begun for so many seconds. 0: none.
+	Affinity uint32 `json:"affinity,omitempty"`
 
 	// service.
 	Listeners []Listener `json:"listeners,omitempty"`
@@ -134,6 +146,11 @@ type Listener struct {
 	Proto uint8     `json:"proto"` // IANA protocol number
 	Port  uint16    `json:"port"`
 	NH    NextHopID `json:"nh"` // a composite
+	// HostOnly listeners are there for what comes from the host vif alone (node ports).
+	HostOnly bool `json:"hostOnly,omitempty"`
+	// OutsideNH, when set, takes what comes from the host vif with a source that
+	// is not the host's own: clients outside the cluster (external traffic policy).
+	OutsideNH NextHopID `json:"outsideNH,omitempty"`
 }
 
 // LabelEntry leads a label received from the fabric to a next hop:

@@ -14,6 +14,10 @@ import (
 func TestStateJSON(t *testing.T) {
 	b := built(t, network())
 	apply(t, b, nhs(member(Member{NH: toHost, Key: 9, DNAT: netip.MustParseAddrPort("192.0.2.9:6443")})))
+	apply(t, b, nhs(NextHop{ID: 61, Type: NHComposite, Affinity: 10800},
+		NextHop{ID: 62, Type: NHService, Listeners: []Listener{{Proto: 6, Port: 30080, NH: 61, HostOnly: true, OutsideNH: webs}}}))
+	apply(t, b, routes(Route{VRF: blue, Prefix: pfx("0.0.0.0/0"), NH: 62, ReplyOnly: true, Translate: true}))
+	apply(t, b, vifs(vif(web2, func(v *Vif) { v.ClusterAddrs = []netip.Addr{ip("198.51.100.92")} })))
 	want := b.State()
 	text, err := json.Marshal(want)
 	if err != nil {

@@ -72,14 +72,24 @@ func (e *edit) checkNH(n *NextHop) error {
 		}
 	case NHService:
 		for _, l := range n.Listeners {
-			to := e.tables.nhs.get(uint32(l.NH))
-			if to == nil {
-				return fmt.Errorf("listener %d/%s: next hop %d is unknown", l.Port, packet.ProtoName(l.Proto), l.NH)
-			}
-			if to.Type != NHComposite {
-				return fmt.Errorf("listener %d/%s: %s is not a composite", l.Port, packet.ProtoName(l.Proto), to.name())
+			for _, id := range []NextHopID{l.NH, l.OutsideNH} {
+				if err := e.checkListens(id); err != nil && (id != 0 || id == l.NH) {
+					return fmt.Errorf("listener %d/%s: %w", l.Port, packet.ProtoName(l.Proto), err)
+				}
 			}
 		}
+	}
+	return nil
+}
+
+// checkListens refuses a listener's next hop that is not there or does not choose.
+func (e *edit) checkListens(id NextHopID) error {
+	to := e.tables.nhs.get(uint32(id))
+	if to == nil {
+		return fmt.Errorf("next hop %d is unknown", id)
+	}
+	if to.Type != NHComposite {
+		return fmt.Errorf("%s is not a composite", to.name())
 	}
 	return nil
 }

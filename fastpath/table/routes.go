@@ -58,7 +58,7 @@ func (e *edit) putRoute(r *Route) error {
 		return err
 	}
 	v := e.tables.VRF(r.VRF)
-	hop := Hop{NH: r.NH, Label: r.Label, Bits: uint8(r.Prefix.Bits())}
+	hop := r.hop()
 	old, ok := v.routes.Get(r.Prefix)
 	if ok && old == hop {
 		return nil

@@ -75,7 +75,7 @@ func longest(routes map[netip.Prefix]Route, a netip.Addr) (hop Hop) {
 	for p, r := range routes {
 		if p.Contains(a) && p.Bits() > bits {
 			bits = p.Bits()
-			hop = Hop{r.NH, r.Label, uint8(bits)}
+			hop = Hop{NH: r.NH, Label: r.Label, Bits: uint8(bits)}
 		}
 	}
 	return hop

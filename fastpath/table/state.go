@@ -58,11 +58,27 @@ func (t *Tables) eachRoute(visit func(Route) bool) {
 			return
 		}
 		for prefix, hop := range v.routes.AllSorted() {
-			if more = visit(Route{VRF: v.ID, Prefix: prefix, NH: hop.NH, Label: hop.Label}); !more {
+			if more = visit(hop.route(v.ID, prefix)); !more {
 				return
 			}
 		}
 	})
+}
+
+func (h Hop) route(vrf VRFID, p netip.Prefix) Route {
+	return Route{VRF: vrf, Prefix: p, NH: h.NH, Label: h.Label, ReplyOnly: h.Has(ReplyOnly), Translate: h.Has(Translate)}
+}
+
+// hop is what the table keeps of r.
+func (r *Route) hop() Hop {
+	h := Hop{NH: r.NH, Label: r.Label, Bits: uint8(r.Prefix.Bits())}
+	if r.ReplyOnly {
+		h.Flags |= ReplyOnly
+	}
+	if r.Translate {
+		h.Flags |= Translate
+	}
+	return h
 }
 
 // Vifs calls visit for every vif, in the order of their ids.

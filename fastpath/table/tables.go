@@ -17,6 +17,8 @@ const (
 	MaxLabel = 1<<20 - 1
 	// MaxMembers is what a flow entry's 12-bit member position can name.
 	MaxMembers = 4095
+	// MaxAffinity is the longest ClientIP affinity, in seconds: a day, as in Kubernetes.
+	MaxAffinity = 86400
 )
 
 // Tables is one immutable view of the network. All methods may be called by
@@ -34,8 +36,12 @@ type Tables struct {
 type VifEntry struct {
 	Vif
 	Sources []packet.Addr // Vif.Addrs
+	cluster []clusterAddr // of Vif.ClusterAddrs, and the own address each stands for
 	ports   []portEntry   // sorted by comparePorts
 }
+
+// clusterAddr is a pod's address outside of its VRF, and its own of that family.
+type clusterAddr struct{ outside, own packet.Addr }
 
 // portEntry is a PortMap as workers read it.
 type portEntry struct {
@@ -51,12 +57,25 @@ type VRFEntry struct {
 	routes           *bart.Table[Hop]
 }
 
-// Hop is where a route leads.
+// Hop is where a route leads. A fifth field would make the compiler keep it in
+// memory: a lookup then costs a fifth more.
 type Hop struct {
 	NH    NextHopID
 	Label Label
 	Bits  uint8 // length of the route's prefix
+	Flags HopFlags
 }
+
+// HopFlags are what a Route says beside where it leads.
+type HopFlags uint8
+
+const (
+	ReplyOnly HopFlags = 1 << iota
+	Translate
+)
+
+// Has reports whether the route says f.
+func (h Hop) Has(f HopFlags) bool { return h.Flags&f != 0 }
 
 var (
 	router4 = packet.AddrFrom(netip.AddrFrom4([4]byte{169, 254, 1, 1}))
@@ -131,6 +150,27 @@ func (v *VifEntry) Owns(a packet.Addr) bool {
 		}
 	}
 	return false
+}
+
+// Outside returns the cluster address that stands for the vif's own address a
+// outside of its VRF: the one of a's family.
+func (v *VifEntry) Outside(a packet.Addr) (packet.Addr, bool) {
+	for i := range v.cluster {
+		if c := &v.cluster[i]; c.own.Is4() == a.Is4() {
+			return c.outside, true
+		}
+	}
+	return packet.Addr{}, false
+}
+
+// Inside returns the vif's own address that cluster address a stands for.
+func (v *VifEntry) Inside(a packet.Addr) (packet.Addr, bool) {
+	for i := range v.cluster {
+		if c := &v.cluster[i]; c.outside == a {
+			return c.own, true
+		}
+	}
+	return packet.Addr{}, false
 }
 
 // search returns the index of the first port map that is not less than want.

@@ -42,6 +42,24 @@ func (t *Tables) Target(vif VifID, proto uint8, port uint16) bool {
 	return false
 }
 
+// Holding returns the position of the member whose key is key: among those that
+// take new flows and, if local, are on this node; or, if kept, among all of them,
+// for flows that exist. -1: there is none.
+func (t *Tables) Holding(n *NH, key uint64, local, kept bool) int {
+	for i := range n.Members {
+		m := &n.Members[i]
+		if m.NH == 0 || m.Key != key {
+			continue
+		}
+		to := t.NH(m.NH)
+		if local && to.Type != NHEncap && to.Type != NHHost || !kept && (m.Draining || !to.Usable) {
+			return -1
+		}
+		return i
+	}
+	return -1
+}
+
 // PickLocal is Pick among the members on this node: a packet from the fabric
 // never goes back to it.
 func (t *Tables) PickLocal(n *NH, hash uint64) int {

@@ -1,6 +1,5 @@
 // Package wire carries messages over a Unix stream socket: four bytes of length
-// (big endian), then that many bytes of JSON; file descriptors travel with the
-// first byte. A Conn belongs to one sender and one receiver at a time and keeps
+// (big endian), then that many bytes of JSON. A Conn belongs to one sender and one receiver at a time and keeps
 // nothing between frames. It does not know what the messages mean: see
 // fastpath/control and agent/rpc.
 package wire
@@ -23,9 +22,6 @@ const (
 	// MaxFrame bounds the JSON of one frame, in bytes. A longer announced
 	// length is refused before anything of that size is allocated.
 	MaxFrame = 64 << 20
-
-	// MaxFDs is the kernel's own limit on descriptors in one message (SCM_MAX_FD).
-	MaxFDs = 253
 
 	headerLen = 4
 )
@@ -54,55 +50,43 @@ func Dial(path string) (*Conn, error) {
 	return &Conn{sock: sock}, nil
 }
 
-// Send writes v as one frame. The receiver gets duplicates of fds; the caller
-// still owns and closes its own.
-func (c *Conn) Send(v any, fds ...int) error {
-	if len(fds) > MaxFDs {
-		return fmt.Errorf("send frame: %d descriptors, at most %d fit in one message", len(fds), MaxFDs)
-	}
+// Send writes v as one frame.
+func (c *Conn) Send(v any) error {
 	frame, err := encode(v)
 	if err != nil {
 		return err
 	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
-	sent := 0
-	if len(fds) > 0 {
-		if sent, _, err = c.sock.WriteMsgUnix(frame, syscall.UnixRights(fds...), nil); err != nil {
-			return fmt.Errorf("send frame with %d descriptors: %w", len(fds), bare(err))
-		}
-	}
-	if _, err := c.sock.Write(frame[sent:]); err != nil {
+	if _, err := c.sock.Write(frame); err != nil {
 		return fmt.Errorf("send frame: %w", bare(err))
 	}
 	return nil
 }
 
-// Receive reads one frame into v. The caller owns the returned descriptors
-// (close-on-exec is set). At a clean end of the stream the error is io.EOF
-// itself; after any other error the connection is of no more use, and no
-// descriptor is left open.
-func (c *Conn) Receive(v any) (fds []int, err error) {
+// Receive reads one frame into v. At a clean end of the stream the error is io.EOF
+// itself; after any other error the connection is of no more use. Descriptors that
+// come along are closed by the kernel.
+func (c *Conn) Receive(v any) error {
 	var header [headerLen]byte
-	fds, err = c.receiveHeader(header[:])
-	if err == nil {
-		err = c.receiveBody(binary.BigEndian.Uint32(header[:]), v)
+	n, err := io.ReadFull(c.sock, header[:])
+	switch {
+	case err == nil:
+		return c.receiveBody(binary.BigEndian.Uint32(header[:]), v)
+	case errors.Is(err, io.EOF) && n == 0:
+		return io.EOF
+	case n > 0:
+		return fmt.Errorf("receive frame: cut inside the length: %w", cut(err))
 	}
-	if err != nil {
-		closeAll(fds)
-		return nil, err
-	}
-	return fds, nil
+	return fmt.Errorf("receive frame: %w", bare(err))
 }
 
-// Call sends request and waits for its reply: the whole of a client that
-// exchanges no descriptors. Any that arrive are closed.
+// Call sends request and waits for its reply: the whole of a client.
 func (c *Conn) Call(request, reply any) error {
 	if err := c.Send(request); err != nil {
 		return err
 	}
-	fds, err := c.Receive(reply)
-	closeAll(fds)
+	err := c.Receive(reply)
 	if errors.Is(err, io.EOF) {
 		return errors.New("receive reply: the other side closed the connection")
 	}
@@ -129,28 +113,6 @@ func (c *Conn) Peer() int {
 		}
 	})
 	return pid
-}
-
-// receiveHeader reads the length and, with its first byte, the descriptors.
-func (c *Conn) receiveHeader(header []byte) ([]int, error) {
-	oob := make([]byte, syscall.CmsgSpace(4*MaxFDs))
-	n, oobn, flags, _, err := c.sock.ReadMsgUnix(header, oob)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("receive frame: %w", bare(err))
-	}
-	fds, fdErr := descriptors(oob[:oobn])
-	switch {
-	case fdErr != nil:
-		return fds, fdErr
-	case flags&syscall.MSG_CTRUNC != 0:
-		return fds, errors.New("receive frame: descriptors were lost (limit of open files reached?)")
-	case n == 0:
-		return fds, io.EOF
-	}
-	if _, err := io.ReadFull(c.sock, header[n:]); err != nil {
-		return fds, fmt.Errorf("receive frame: cut inside the length: %w", cut(err))
-	}
-	return fds, nil
 }
 
 func (c *Conn) receiveBody(size uint32, v any) error {
@@ -190,34 +152,6 @@ func decode(body []byte, v any) error {
 		return fmt.Errorf("decode %T from %d bytes: %w", v, len(body), err)
 	}
 	return nil
-}
-
-func descriptors(oob []byte) ([]int, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	messages, err := syscall.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("receive frame: ancillary data: %w", err)
-	}
-	var fds []int
-	for i := range messages {
-		if messages[i].Header.Level != syscall.SOL_SOCKET || messages[i].Header.Type != syscall.SCM_RIGHTS {
-			continue
-		}
-		rights, err := syscall.ParseUnixRights(&messages[i])
-		if err != nil {
-			return fds, fmt.Errorf("receive frame: descriptors: %w", err)
-		}
-		fds = append(fds, rights...)
-	}
-	return fds, nil
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = syscall.Close(fd)
-	}
 }
 
 // cut names an end of stream inside a frame.

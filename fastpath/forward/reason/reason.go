@@ -32,6 +32,8 @@ const (
 
 	// Where it goes.
 	NoRoute
+	Isolated
+	NoClusterAddr
 	NoListener
 	NoBackend
 	NoPortMap
@@ -82,6 +84,8 @@ var texts = [Count]Text{
 	Multicast:       {"multicast", "Multicast and broadcast are not forwarded."},
 	TunnelFromPod:   {"tunnel-from-pod", "A pod tried to send a tunnel packet to the underlay."},
 	NoRoute:         {"no-route", "The VRF has no route to the destination, or a discard route."},
+	Isolated:        {"isolated", "The network of the destination is isolated: pods of this one may only answer; the sender was told."},
+	NoClusterAddr:   {"no-cluster-address", "The route leaves the pod's network, and the pod has no cluster address of this family to leave with; the sender was told."},
 	NoListener:      {"no-listener", "The service has no such port; the sender was told."},
 	NoBackend:       {"no-backend", "The service has no backend that takes new connections; the sender was told."},
 	NoPortMap:       {"no-port-map", "The interface has no floating IP port map for this destination; the sender was told."},
