@@ -19,8 +19,7 @@ import (
 	"github.com/vragent/vragent/controller/cli"
 	"github.com/vragent/vragent/controller/converge"
 	"github.com/vragent/vragent/controller/hub"
-	"github.com/vragent/vragent/controller/lease"
-	"github.com/vragent/vragent/controller/watch"
+	"github.com/vragent/vragent/controller/write"
 )
 
 var version = "dev" // set by the linker
@@ -28,6 +27,7 @@ var version = "dev" // set by the linker
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	write.Quiet()
 	app := cli.App(cli.Program{Version: version, Run: run, Out: os.Stdout})
 	if err := app.RunContext(ctx, os.Args); err != nil {
 		if text := err.Error(); text != "" {
@@ -41,16 +41,16 @@ func run(ctx context.Context, c *conf.Controller) error {
 	return serve(ctx, c, func(string, string) {})
 }
 
-// serve is the controller: manifests → plan → agents, and a window onto it.
-// It says where it listens once it does.
+// serve is the controller: cluster → plan → agents, and a window onto it. It
+// says where it listens once it does.
 func serve(ctx context.Context, c *conf.Controller, listening func(southbound, api string)) error {
 	log := logger(c.Log)
-	store, leases, err := lease.Open(c.StateDir)
+	p, err := assemble(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	agents, err := hub.New(hub.Config{TLS: hub.Files(c.TLS), Log: log})
+	defer p.close()
+	agents, err := hub.New(hub.Config{TLS: p.tls, Enroll: p.enroll, Log: log})
 	if err != nil {
 		return err
 	}
@@ -65,21 +65,27 @@ func serve(ctx context.Context, c *conf.Controller, listening func(southbound, a
 	}
 	defer rest.Close()
 
-	source := watch.New(c.Manifests, log)
-	loop := converge.New(converge.Config{
-		Plan: cli.Plan(c), Source: source, Agents: agents, Store: store, Leases: leases, Log: log,
+	loop := converge.New(converge.Config{Plan: cli.Plan(c), Source: p.source, Agents: agents, Store: p.store, Log: log})
+	window := &window{config: c, loop: loop, agents: agents, cluster: p.cluster}
+	server := api.New(api.Config{
+		Model: window.model, Leases: window.leases, Status: window.status, Ready: window.ready,
+		IPAM: window.ipam, Repair: window.repair, Log: log,
 	})
-	window := &window{config: c, loop: loop, agents: agents}
-	server := api.New(api.Config{Model: window.model, Status: window.status, Log: log})
 	log.Info("vrcontroller runs", "version", version, "cluster", c.Cluster,
-		"southbound", southbound.Addr(), "api", rest.Addr(), "manifests", c.Manifests)
+		"southbound", southbound.Addr(), "api", rest.Addr(), "source", c.Source)
 	listening(southbound.Addr().String(), rest.Addr().String())
-	return together(ctx,
-		source.Run,
+	return together(ctx, append(p.runs,
 		loop.Run,
 		func(ctx context.Context) error { return agents.Run(ctx, southbound) },
 		func(ctx context.Context) error { return server.Run(ctx, rest) },
-	)
+	)...)
+}
+
+func assemble(ctx context.Context, c *conf.Controller, log *slog.Logger) (*parts, error) {
+	if c.Source == conf.SourceKubernetes {
+		return kubernetes(ctx, c, log)
+	}
+	return manifests(c, log)
 }
 
 // together runs all until the context ends or one fails, and waits for all.

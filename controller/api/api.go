@@ -1,7 +1,8 @@
-// Package api shows the object model over HTTP, read only, in Contrail's field
-// names, so that the chain from a load balancer to its members can be walked
-// with curl. It owns nothing: every request reads the last immutable model. It
-// does not change anything and has no authentication of its own.
+// Package api shows the object model over HTTP, in Contrail's field names, so
+// that the chain from a load balancer to its members can be walked with curl; and
+// it answers probes. It owns nothing: every request reads the last immutable
+// model. It changes nothing but for one request, that to repair the addresses,
+// and has no authentication of its own.
 package api
 
 import (
@@ -21,27 +22,33 @@ import (
 // Config is what a Server shows.
 type Config struct {
 	Model  func() *plan.Model
+	Leases func() []plan.Lease
 	Status func() Status
+	Ready  func() bool          // the cluster is known
+	IPAM   func() IPAM          // an audit of the addresses
+	Repair func() (IPAM, error) // and its repair
 	Log    *slog.Logger
 }
 
 // Status is the health of the controller.
 type Status struct {
-	Version   string    `json:"version"`
-	Cluster   string    `json:"cluster"`
-	State     string    `json:"state"` // reading-manifests, waiting-for-nodes, running
-	Manifests string    `json:"manifests"`
-	Agents    []Agent   `json:"agents"`
-	Problems  []Problem `json:"problems"`
-	Notices   []Problem `json:"notices,omitempty"` // nothing is wrong, but not everything is implemented
-	Counts    Counts    `json:"counts"`
-	Leases    []Lease   `json:"leases"`
+	Version   string     `json:"version"`
+	Cluster   string     `json:"cluster"`
+	State     string     `json:"state"` // reading-manifests, reading-cluster, waiting-for-nodes, running
+	Healthy   bool       `json:"healthy"`
+	Manifests string     `json:"manifests,omitempty"`  // the directory that is the source
+	APIServer *APIServer `json:"api_server,omitempty"` // or the server
+	Agents    []Agent    `json:"agents"`
+	Problems  []Problem  `json:"problems"`
+	Notices   []Problem  `json:"notices,omitempty"` // nothing is wrong, but not everything is implemented
+	Counts    Counts     `json:"counts"`
+	Leases    []Lease    `json:"leases"`
 }
 
 // Agent is one node's stream.
 type Agent struct {
 	Node          string    `json:"node"`
-	State         string    `json:"state"` // connected, replaying, stale, absent; unknown: connected, but no node of the cluster
+	State         string    `json:"state"` // connected, standby, replaying, stale, absent; unknown: connected, but no node of the cluster
 	Remote        string    `json:"remote,omitempty"`
 	TunnelAddress string    `json:"tunnel_address,omitempty"`
 	AgentVersion  string    `json:"agent_version,omitempty"`
@@ -53,10 +60,12 @@ type Agent struct {
 	Refusals      []string  `json:"refusals,omitempty"`
 }
 
-// Problem is a sentence about an object.
+// Problem is a sentence about an object, and what to do about it where that is
+// not in the sentence.
 type Problem struct {
 	Object  string `json:"object"`
 	Problem string `json:"problem"`
+	Fix     string `json:"fix,omitempty"`
 }
 
 // Counts say how large the cluster is.
@@ -102,21 +111,33 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// ServeHTTP answers /, /status, /<type>s and /<type>/<uuid>.
+// ServeHTTP answers /, /status, /ipam, /<type>s, /<type>/<uuid>, and probes.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		s.fail(w, http.StatusMethodNotAllowed, "this API is read only: objects follow Kubernetes")
-		return
-	}
-	t := &tree{base: "http://" + r.Host, model: s.config.Model()}
 	path := strings.Trim(r.URL.Path, "/")
+	switch {
+	case r.Method == http.MethodPost && path == "ipam/repair":
+		s.repair(w, r)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		s.fail(w, http.StatusMethodNotAllowed, "this API is read only, but for POST /ipam/repair: objects follow Kubernetes")
+	case path == "healthz" || path == "readyz":
+		s.health(w, path)
+	case path == "status":
+		s.answer(w, s.config.Status())
+	case path == "ipam":
+		s.answer(w, s.config.IPAM())
+	default:
+		s.object(w, r, path)
+	}
+}
+
+// object answers for the object model.
+func (s *Server) object(w http.ResponseWriter, r *http.Request, path string) {
+	t := &tree{base: "http://" + r.Host, model: s.config.Model(), leases: s.config.Leases()}
 	kind, uuid, single := strings.Cut(path, "/")
 	switch {
 	case path == "":
 		s.answer(w, t.index())
-	case path == "status":
-		s.answer(w, s.config.Status())
 	case single && t.objects(kind) != nil:
 		o, found := t.find(kind, uuid)
 		if !found {

@@ -21,6 +21,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+var leases = []plan.Lease{{Network: "k8s-default-pod-network", Node: "n1", Prefix: netip.MustParsePrefix("198.51.100.0/26")}}
+
 // model is a small cluster in which one pod of two is in service.
 func model() *plan.Model {
 	pod := func(node, name string) plan.Pod {
@@ -58,7 +60,7 @@ func model() *plan.Model {
 				},
 			}},
 		},
-		Leases: []plan.Lease{{Network: "k8s-default-pod-network", Node: "n1", Prefix: netip.MustParsePrefix("198.51.100.0/26")}},
+		Leases: leases,
 		Reports: map[string]*plan.Report{"n1": {
 			Node: "n1", Tunnel: netip.MustParseAddr("192.0.2.1"),
 			VMIs: map[string]plan.AttachedVMI{plan.VMIUUID(&a): {
@@ -70,6 +72,12 @@ func model() *plan.Model {
 			},
 		}},
 	}
+	in.Cluster.Services[0].Outside = plan.Outside{LoadBalancer: true, Pool: &plan.FQName{Name: "pool"}, Ingress: []netip.Addr{netip.MustParseAddr("192.0.2.200")}}
+	in.Cluster.VirtualNetworks = []plan.VirtualNetwork{{
+		Meta: plan.Meta{Namespace: "demo", Name: "public", UID: "uid-public"}, External: true,
+		Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.192/27")}, RouteTargets: []string{"target:64512:1"},
+	}}
+	in.Cluster.Pools = []plan.FloatingIPPool{{Meta: plan.Meta{Namespace: "demo", Name: "pool", UID: "uid-pool"}, Network: "public"}}
 	out := plan.Build(in)
 	for _, r := range out.Intents.Sets["node/n1"] {
 		if r.Name == plan.VMIUUID(&a) { // acknowledged
@@ -82,9 +90,10 @@ func model() *plan.Model {
 	return plan.Build(in).Model
 }
 
-func server(m *plan.Model) *Server {
+func server(m *plan.Model, leases ...plan.Lease) *Server {
 	return New(Config{
-		Model: func() *plan.Model { return m },
+		Model:  func() *plan.Model { return m },
+		Leases: func() []plan.Lease { return leases },
 		Status: func() Status {
 			return Status{Version: "1", Cluster: "k8s", State: "running", Agents: []Agent{}, Problems: []Problem{}, Leases: []Lease{}}
 		},
@@ -105,7 +114,7 @@ func get(t *testing.T, s *Server, path string) (int, string) {
 
 // TestGolden walks every list, each object of it, and compares with files.
 func TestGolden(t *testing.T) {
-	s := server(model())
+	s := server(model(), leases...)
 	for _, kind := range append(kinds[:], "") {
 		var text bytes.Buffer
 		path := "/" + kind + "s"
@@ -139,7 +148,7 @@ func TestGolden(t *testing.T) {
 
 // TestEveryReferenceLeadsSomewhere follows all hrefs from the root.
 func TestEveryReferenceLeadsSomewhere(t *testing.T) {
-	s := server(model())
+	s := server(model(), leases...)
 	seen := map[string]bool{}
 	todo := []string{"/"}
 	href := regexp.MustCompile(`"(?:parent_)?href": "http://controller\.example:8082([^"]*)"`)
@@ -164,7 +173,7 @@ func TestEveryReferenceLeadsSomewhere(t *testing.T) {
 }
 
 func TestWhatIsNotThere(t *testing.T) {
-	s := server(model())
+	s := server(model(), leases...)
 	for path, want := range map[string]string{
 		"/loadbalancer/none": "no loadbalancer has the uuid none",
 		"/loadbalancer":      "there is nothing at /loadbalancer",

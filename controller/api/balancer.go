@@ -7,7 +7,7 @@ import (
 // loadBalancers: Service → listeners.
 func (t *tree) loadBalancers(yield func(object) bool) {
 	for _, lb := range t.model.LoadBalancers {
-		if !yield(object{lb.UUID, lbName(lb), func() fields { return t.loadBalancer(lb) }}) {
+		if !yield(object{lb.UUID, t.lbName(lb), func() fields { return t.loadBalancer(lb) }}) {
 			return
 		}
 	}
@@ -26,15 +26,15 @@ func (t *tree) loadBalancer(lb *plan.LoadBalancer) fields {
 		"vip_address": nil,
 	}
 	fips := []fields{}
-	for i, f := range lb.VIPs {
-		if i == 0 {
+	for f := range lb.Addresses() {
+		if properties["vip_address"] == nil {
 			properties["vip_address"] = f.Address
 		}
 		fips = append(fips, t.ref("floating-ip", f.UUID, fipName(f)))
 	}
 	listeners := []fields{}
 	for _, l := range lb.Listeners {
-		listeners = append(listeners, t.ref("loadbalancer-listener", l.UUID, listenerName(lb, l)))
+		listeners = append(listeners, t.ref("loadbalancer-listener", l.UUID, t.listenerName(lb, l)))
 	}
 	f := fields{
 		"parent_type":                     "project",
@@ -44,6 +44,9 @@ func (t *tree) loadBalancer(lb *plan.LoadBalancer) fields {
 		"floating_ip_refs":                fips,
 		"annotations": annotations("kind", "Service", "cluster", t.model.Cluster, "namespace", lb.Service.Namespace,
 			"name", lb.Service.Name, "owner", "k8s"),
+	}
+	if lb.Home != nil {
+		f["virtual_network_refs"] = []fields{t.ref("virtual-network", lb.Home.UUID, lb.Home.FQName())}
 	}
 	if len(lb.Errors) > 0 {
 		f["errors"] = lb.Errors
@@ -60,11 +63,12 @@ func (t *tree) listeners(yield func(object) bool) {
 				"loadbalancer_listener_properties": fields{
 					"admin_state": true, "protocol": plan.ProtocolName(l.Protocol), "protocol_port": l.Port, "connection_limit": -1,
 				},
-				"loadbalancer_refs":           []fields{t.ref("loadbalancer", lb.UUID, lbName(lb))},
-				"loadbalancer_pool_back_refs": []fields{t.ref("loadbalancer-pool", l.PoolUUID, listenerName(lb, l))},
+				"node_port":                   l.NodePort,
+				"loadbalancer_refs":           []fields{t.ref("loadbalancer", lb.UUID, t.lbName(lb))},
+				"loadbalancer_pool_back_refs": []fields{t.ref("loadbalancer-pool", l.PoolUUID, t.listenerName(lb, l))},
 			}
 		}
-		if !yield(object{l.UUID, listenerName(lb, l), body}) {
+		if !yield(object{l.UUID, t.listenerName(lb, l), body}) {
 			return
 		}
 	}
@@ -83,7 +87,7 @@ func (t *tree) everyListener(yield func(*plan.LoadBalancer, *plan.Listener) bool
 // pools: one per listener → its members.
 func (t *tree) pools(yield func(object) bool) {
 	for lb, l := range t.everyListener {
-		if !yield(object{l.PoolUUID, listenerName(lb, l), func() fields { return t.pool(lb, l) }}) {
+		if !yield(object{l.PoolUUID, t.listenerName(lb, l), func() fields { return t.pool(lb, l) }}) {
 			return
 		}
 	}
@@ -92,12 +96,12 @@ func (t *tree) pools(yield func(object) bool) {
 func (t *tree) pool(lb *plan.LoadBalancer, l *plan.Listener) fields {
 	members := []fields{}
 	for _, m := range l.Members {
-		members = append(members, t.ref("loadbalancer-member", m.UUID, memberName(lb, l, m)))
+		members = append(members, t.ref("loadbalancer-member", m.UUID, t.memberName(lb, l, m)))
 	}
 	return fields{
 		"parent_type":                  "project",
 		"loadbalancer_pool_properties": fields{"admin_state": true, "protocol": plan.ProtocolName(l.Protocol)},
-		"loadbalancer_listener_refs":   []fields{t.ref("loadbalancer-listener", l.UUID, listenerName(lb, l))},
+		"loadbalancer_listener_refs":   []fields{t.ref("loadbalancer-listener", l.UUID, t.listenerName(lb, l))},
 		"loadbalancer_members":         members,
 	}
 }
@@ -106,7 +110,7 @@ func (t *tree) pool(lb *plan.LoadBalancer, l *plan.Listener) fields {
 func (t *tree) members(yield func(object) bool) {
 	for lb, l := range t.everyListener {
 		for _, m := range l.Members {
-			if !yield(object{m.UUID, memberName(lb, l, m), func() fields { return t.member(lb, l, m) }}) {
+			if !yield(object{m.UUID, t.memberName(lb, l, m), func() fields { return t.member(lb, l, m) }}) {
 				return
 			}
 		}
@@ -141,7 +145,7 @@ func (t *tree) member(lb *plan.LoadBalancer, l *plan.Listener, m *plan.Member) f
 	return f
 }
 
-// floatingIPs: one per VIP, attached to the members' VMIs.
+// floatingIPs: one per address of a service, attached to the members' VMIs.
 func (t *tree) floatingIPs(yield func(object) bool) {
 	for lb, f := range t.everyFloatingIP {
 		if !yield(object{f.UUID, fipName(f), func() fields { return t.floatingIP(lb, f) }}) {
@@ -152,7 +156,7 @@ func (t *tree) floatingIPs(yield func(object) bool) {
 
 func (t *tree) everyFloatingIP(yield func(*plan.LoadBalancer, *plan.FloatingIP) bool) {
 	for _, lb := range t.model.LoadBalancers {
-		for _, f := range lb.VIPs {
+		for f := range lb.Addresses() {
 			if !yield(lb, f) {
 				return
 			}
@@ -169,7 +173,7 @@ func (t *tree) floatingIP(lb *plan.LoadBalancer, f *plan.FloatingIP) fields {
 	for _, v := range f.Interfaces {
 		vmis = append(vmis, t.ref("virtual-machine-interface", v.UUID, vmiName(v)))
 	}
-	return fields{
+	out := fields{
 		"parent_type":                      "floating-ip-pool",
 		"floating_ip_address":              f.Address,
 		"floating_ip_address_family":       family(f.Address.Is6()),
@@ -177,9 +181,18 @@ func (t *tree) floatingIP(lb *plan.LoadBalancer, f *plan.FloatingIP) fields {
 		"floating_ip_port_mappings_enable": true,
 		"floating_ip_port_mappings":        fields{"port_mappings": maps},
 		"virtual_machine_interface_refs":   vmis,
-		"loadbalancer_back_refs":           []fields{t.ref("loadbalancer", lb.UUID, lbName(lb))},
+		"loadbalancer_back_refs":           []fields{t.ref("loadbalancer", lb.UUID, t.lbName(lb))},
 		"virtual_network_refs":             []fields{t.ref("virtual-network", f.Network.UUID, f.Network.FQName())},
+		"external":                         f.External,
+		"status":                           "ACTIVE",
 	}
+	if f.Pending != "" {
+		out["status"], out["status_description"] = "PENDING", f.Pending
+	}
+	if f.Pool != nil {
+		out["parent_uuid"], out["parent_href"] = f.Pool.UUID, t.href("floating-ip-pool", f.Pool.UUID)
+	}
+	return out
 }
 
 func family(v6 bool) string {

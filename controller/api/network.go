@@ -1,7 +1,10 @@
 package api
 
 import (
+	"cmp"
+	"iter"
 	"net/netip"
+	"slices"
 
 	"github.com/vragent/vragent/controller/plan"
 )
@@ -23,11 +26,15 @@ func (t *tree) network(n *plan.Network) fields {
 	instances := []fields{}
 	for _, r := range t.model.RoutingInstances {
 		if r.Network == n {
-			instances = append(instances, t.ref("routing-instance", r.UUID, instanceName(n)))
+			instances = append(instances, t.ref("routing-instance", r.UUID, r.FQName()))
 		}
 	}
+	imports := []fields{}
+	for _, i := range n.Imports {
+		imports = append(imports, fields{"to": i.Network.FQName(), "uuid": i.Network.UUID, "href": t.href("virtual-network", i.Network.UUID), "reply_only": i.ReplyOnly})
+	}
 	ipam := t.model.Cluster + "-pod-ipam"
-	if n.Service {
+	if n.Kind == plan.Services {
 		ipam = t.model.Cluster + "-service-ipam"
 	}
 	return fields{
@@ -37,11 +44,12 @@ func (t *tree) network(n *plan.Network) fields {
 			"to": []string{plan.Domain, n.Project, ipam}, "attr": fields{"ipam_subnets": subnets},
 		}},
 		"routing_instances": instances,
+		"imports":           imports,
+		"router_external":   n.Kind == plan.External,
+		"translated":        n.Translated(),
+		"route_target_list": fields{"route_target": append([]string{}, n.RouteTargets...)},
 	}
 }
-
-// instanceName is Contrail's: the network's path and its last name again.
-func instanceName(n *plan.Network) []string { return append(n.FQName(), n.Name) }
 
 // interfaces: the pods' VMIs → their addresses and floating IPs.
 func (t *tree) interfaces(yield func(object) bool) {
@@ -57,14 +65,18 @@ func (t *tree) vmi(v *plan.Interface) fields {
 	if v.MAC != "" {
 		macs = append(macs, v.MAC)
 	}
-	for _, a := range v.Addresses {
+	for a := range addressesOf(v) {
 		addresses = append(addresses, t.ref("instance-ip", instanceIPUUID(v, a), instanceIPName(v, a)))
 	}
 	for _, f := range t.attached(v) {
 		fips = append(fips, t.ref("floating-ip", f.UUID, fipName(f)))
 	}
+	project := v.Project
 	f := fields{
-		"parent_type": "project",
+		"parent_type":         "project",
+		"parent_uuid":         project.UUID,
+		"parent_href":         t.href("project", project.UUID),
+		"security_group_refs": []fields{t.ref("security-group", project.SecurityGroup.UUID, project.SecurityGroup.FQName())},
 		"virtual_machine_interface_mac_addresses": fields{"mac_address": macs},
 		"virtual_network_refs":                    []fields{t.ref("virtual-network", v.Network.UUID, v.Network.FQName())},
 		"instance_ip_back_refs":                   addresses,
@@ -79,7 +91,22 @@ func (t *tree) vmi(v *plan.Interface) fields {
 	if v.Stale {
 		f["status"] = "stale"
 	}
+	if v.Refusal != "" {
+		f["status"], f["status_description"] = "refused", v.Refusal
+	}
 	return f
+}
+
+// addressesOf are all addresses that an agent has given to a pod: its own, and
+// those it has outside of a network that is translated.
+func addressesOf(v *plan.Interface) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for _, a := range slices.Concat(v.Addresses, v.ClusterAddresses) {
+			if !yield(a) {
+				return
+			}
+		}
+	}
 }
 
 // attached are the floating IPs of a VMI; the index over all is made once a request.
@@ -98,7 +125,7 @@ func (t *tree) attached(v *plan.Interface) []*plan.FloatingIP {
 // instanceIPs: the addresses that agents have given to pods.
 func (t *tree) instanceIPs(yield func(object) bool) {
 	for _, v := range t.model.Interfaces {
-		for _, a := range v.Addresses {
+		for a := range addressesOf(v) {
 			if !yield(object{instanceIPUUID(v, a), instanceIPName(v, a), func() fields { return t.instanceIP(v, a) }}) {
 				return
 			}
@@ -107,11 +134,16 @@ func (t *tree) instanceIPs(yield func(object) bool) {
 }
 
 func (t *tree) instanceIP(v *plan.Interface, a netip.Addr) fields {
+	network, secondary := v.Network, slices.Contains(v.ClusterAddresses, a)
+	if secondary && len(t.model.Networks) > 0 {
+		network = t.model.Networks[0] // that of the hosts
+	}
 	return fields{
 		"instance_ip_address":            a,
 		"instance_ip_family":             family(a.Is6()),
 		"instance_ip_mode":               "active-active",
-		"virtual_network_refs":           []fields{t.ref("virtual-network", v.Network.UUID, v.Network.FQName())},
+		"instance_ip_secondary":          secondary,
+		"virtual_network_refs":           []fields{t.ref("virtual-network", network.UUID, network.FQName())},
 		"virtual_machine_interface_refs": []fields{t.ref("virtual-machine-interface", v.UUID, vmiName(v))},
 	}
 }
@@ -119,7 +151,7 @@ func (t *tree) instanceIP(v *plan.Interface, a netip.Addr) fields {
 // routingInstances: the VRFs with their routes, one path per node.
 func (t *tree) routingInstances(yield func(object) bool) {
 	for _, r := range t.model.RoutingInstances {
-		if !yield(object{r.UUID, instanceName(r.Network), func() fields { return t.routingInstance(r) }}) {
+		if !yield(object{r.UUID, r.FQName(), func() fields { return t.routingInstance(r) }}) {
 			return
 		}
 	}
@@ -146,6 +178,8 @@ type Route struct {
 	Prefix       netip.Prefix `json:"prefix"`
 	Kind         string       `json:"kind"` // block, host, floating-ip
 	LoadBalancer string       `json:"loadbalancer,omitempty"`
+	From         string       `json:"imported_from,omitempty"` // the virtual network it is of
+	ReplyOnly    bool         `json:"reply_only,omitempty"`    // leads to nobody who is not answered
 	Paths        []Path       `json:"paths"`
 }
 
@@ -169,22 +203,35 @@ type Member struct {
 
 func table(r *plan.RoutingInstance, v6 bool) Table {
 	t := Table{Name: r.Table(v6), Routes: []Route{}}
-	for _, route := range r.Routes {
-		if route.Prefix.Addr().Is6() != v6 {
-			continue
+	for _, own := range r.Routes {
+		if own.Prefix.Addr().Is6() == v6 {
+			t.Routes = append(t.Routes, route(own))
 		}
-		out := Route{Prefix: route.Prefix, Kind: route.Kind, LoadBalancer: route.Object}
-		for _, p := range route.Paths {
-			path := Path{
-				Source: p.Node, NextHop: p.NextHop, Label: p.Label,
-				TunnelEncapsulation: append([]string{}, p.Encapsulations...), Stale: p.Stale,
-			}
-			for _, v := range p.Members {
-				path.Members = append(path.Members, Member{v.Pod.Ref(), v.UUID, v.Addresses, v.Label})
-			}
-			out.Paths = append(out.Paths, path)
-		}
-		t.Routes = append(t.Routes, out)
 	}
+	for i := range r.Imported() {
+		if i.Prefix.Addr().Is6() == v6 {
+			out := route(i.Route)
+			out.From, out.ReplyOnly = i.From.Name, i.ReplyOnly
+			t.Routes = append(t.Routes, out)
+		}
+	}
+	slices.SortFunc(t.Routes, func(a, b Route) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()), cmp.Compare(a.From, b.From))
+	})
 	return t
+}
+
+func route(r *plan.Route) Route {
+	out := Route{Prefix: r.Prefix, Kind: r.Kind, LoadBalancer: r.Object}
+	for _, p := range r.Paths {
+		path := Path{
+			Source: p.Node, NextHop: p.NextHop, Label: p.Label,
+			TunnelEncapsulation: append([]string{}, p.Encapsulations...), Stale: p.Stale,
+		}
+		for _, v := range p.Members {
+			path.Members = append(path.Members, Member{v.Pod.Ref(), v.UUID, v.Addresses, v.Label})
+		}
+		out.Paths = append(out.Paths, path)
+	}
+	return out
 }

@@ -3,14 +3,15 @@ package api
 import (
 	"iter"
 	"net/netip"
+	"slices"
 
 	"github.com/vragent/vragent/controller/plan"
 )
 
 // kinds are the types of objects, in the order in which one walks them.
 var kinds = [...]string{
-	"loadbalancer", "loadbalancer-listener", "loadbalancer-pool", "loadbalancer-member", "floating-ip",
-	"virtual-network", "virtual-machine-interface", "instance-ip", "routing-instance",
+	"loadbalancer", "loadbalancer-listener", "loadbalancer-pool", "loadbalancer-member", "floating-ip", "floating-ip-pool",
+	"virtual-network", "virtual-machine-interface", "instance-ip", "routing-instance", "security-group", "project", "ip-block",
 }
 
 // fields is a JSON object.
@@ -25,12 +26,13 @@ type object struct {
 
 // tree is the model as one request sees it.
 type tree struct {
-	base  string // http://host:port, for references
-	model *plan.Model
-	fips  map[*plan.Interface][]*plan.FloatingIP // nil until somebody asks for them
+	base   string // http://host:port, for references
+	model  *plan.Model
+	leases []plan.Lease
+	fips   map[*plan.Interface][]*plan.FloatingIP // nil until somebody asks for them
 }
 
-// objects lists the objects of a kind; nil: no such kind.
+// objects lists the objects of a kind; nil: no such kind. A flat switch.
 func (t *tree) objects(kind string) iter.Seq[object] {
 	switch kind {
 	case "loadbalancer":
@@ -51,6 +53,14 @@ func (t *tree) objects(kind string) iter.Seq[object] {
 		return t.instanceIPs
 	case "routing-instance":
 		return t.routingInstances
+	case "floating-ip-pool":
+		return t.floatingIPPools
+	case "security-group":
+		return t.securityGroups
+	case "project":
+		return t.projects
+	case "ip-block":
+		return t.ipBlocks
 	}
 	return nil
 }
@@ -117,37 +127,40 @@ func annotations(pairs ...string) fields {
 
 // Fully qualified names: a child's is its parent's and its own.
 
-func lbName(lb *plan.LoadBalancer) []string {
-	project := "default"
-	if len(lb.Networks) > 0 {
-		project = lb.Networks[0].Project
-	}
-	return []string{plan.Domain, project, lb.Name}
+func (t *tree) lbName(lb *plan.LoadBalancer) []string {
+	return []string{plan.Domain, t.model.Cluster + "-" + lb.Service.Namespace, lb.Name}
 }
 
-func listenerName(lb *plan.LoadBalancer, l *plan.Listener) []string {
-	fq := lbName(lb)
+func (t *tree) listenerName(lb *plan.LoadBalancer, l *plan.Listener) []string {
+	fq := t.lbName(lb)
 	fq[2] = l.Name
 	return fq
 }
 
-func memberName(lb *plan.LoadBalancer, l *plan.Listener, m *plan.Member) []string {
-	return append(listenerName(lb, l), m.UUID)
+func (t *tree) memberName(lb *plan.LoadBalancer, l *plan.Listener, m *plan.Member) []string {
+	return append(t.listenerName(lb, l), m.UUID)
 }
 
-func vmiName(v *plan.Interface) []string {
-	return []string{plan.Domain, v.Network.Project, v.Name}
-}
+func vmiName(v *plan.Interface) []string { return append(v.Project.FQName(), v.Name) }
 
+// fipName is in the pool that the address is from; clusterIPs, and addresses that
+// somebody has chosen, are in one that has no object.
 func fipName(f *plan.FloatingIP) []string {
+	if f.Pool != nil {
+		return append(f.Pool.FQName(), f.Name)
+	}
 	return append(f.Network.FQName(), "service-fip-pool", f.Name)
 }
 
 func instanceIPName(v *plan.Interface, a netip.Addr) []string {
-	if a.Is6() {
-		return []string{v.Name + "-v6"}
+	name := v.Name
+	if slices.Contains(v.ClusterAddresses, a) {
+		name += "-cluster"
 	}
-	return []string{v.Name}
+	if a.Is6() {
+		name += "-v6"
+	}
+	return []string{name}
 }
 
 func instanceIPUUID(v *plan.Interface, a netip.Addr) string {

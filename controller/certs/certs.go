@@ -1,11 +1,11 @@
 // Package certs makes the certificates of controller and nodes: a certificate
 // authority of our own, one server certificate, one client certificate per
-// node. The directory's files are the only state; an authority that exists is
-// used and never replaced. It does not distribute anything.
+// node. State is in the directory's files alone, or, in a cluster, with whoever
+// keeps the Authority's PEM; an authority that exists is used and never
+// replaced. It does not distribute anything.
 package certs
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -76,7 +75,7 @@ func Make(r Request, now time.Time) ([]Result, error) {
 
 func serverTemplate(addresses []string) *x509.Certificate {
 	t := &x509.Certificate{
-		Subject:     pkix.Name{CommonName: "vrcontroller"},
+		Subject:     pkix.Name{CommonName: ServerName},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, a := range addresses {
@@ -103,8 +102,7 @@ type maker struct {
 	dir   string
 	renew bool
 	now   time.Time
-	ca    *x509.Certificate
-	key   crypto.Signer
+	ca    *Authority // nil: not made yet
 	done  []Result
 }
 
@@ -121,45 +119,23 @@ func (m *maker) authority() error {
 		return fmt.Errorf("only one of %s and %s is there; without both no certificate can be made",
 			m.path(authority, ".crt"), m.path(authority, ".key"))
 	}
-	t := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: "vragent certificate authority"},
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		NotAfter:              m.now.Add(authorityLife),
-	}
-	if err := m.make(authority, t); err != nil {
+	if err := m.make(authority, authorityTemplate(m.now)); err != nil {
 		return err
 	}
 	return m.loadAuthority()
 }
 
-func (m *maker) loadAuthority() error {
-	cert, err := readPEM(m.path(authority, ".crt"), "CERTIFICATE")
+func (m *maker) loadAuthority() (err error) {
+	cert, err := os.ReadFile(m.path(authority, ".crt"))
 	if err != nil {
 		return err
 	}
-	if m.ca, err = x509.ParseCertificate(cert); err != nil {
-		return fmt.Errorf("%s: %w", m.path(authority, ".crt"), err)
-	}
-	key, err := readPEM(m.path(authority, ".key"), "PRIVATE KEY")
+	key, err := os.ReadFile(m.path(authority, ".key"))
 	if err != nil {
 		return err
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("%s: %w", m.path(authority, ".key"), err)
-	}
-	signer, ok := parsed.(crypto.Signer)
-	if !ok || !m.ca.IsCA {
-		return fmt.Errorf("%s and its key are no certificate authority", m.path(authority, ".crt"))
-	}
-	if public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(m.ca.PublicKey) {
-		return fmt.Errorf("%s is not the key of %s", m.path(authority, ".key"), m.path(authority, ".crt"))
-	}
-	m.key = signer
-	return nil
+	m.ca, err = parseAuthority(named{m.path(authority, ".crt"), cert}, named{m.path(authority, ".key"), key})
+	return err
 }
 
 // leaf makes a certificate unless a good one is there.
@@ -181,7 +157,7 @@ func (m *maker) serves(name string, t *x509.Certificate) bool {
 		return false
 	}
 	c, err := x509.ParseCertificate(raw)
-	if err != nil || c.CheckSignatureFrom(m.ca) != nil || m.now.After(c.NotAfter) || c.Subject.CommonName != t.Subject.CommonName {
+	if err != nil || c.CheckSignatureFrom(m.ca.cert) != nil || m.now.After(c.NotAfter) || c.Subject.CommonName != t.Subject.CommonName {
 		return false
 	}
 	for _, ip := range t.IPAddresses {
@@ -204,15 +180,11 @@ func (m *maker) make(name string, t *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	if t.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
-		return err
+	ca := m.ca
+	if ca == nil {
+		ca = &Authority{t, key}
 	}
-	t.NotBefore = m.now.Add(-clockTolerance)
-	parent, signer := m.ca, m.key
-	if parent == nil {
-		parent, signer = t, key
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
+	cert, err := ca.sign(t, key.Public(), m.now)
 	if err != nil {
 		return err
 	}
@@ -240,11 +212,7 @@ func readPEM(path, kind string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(b)
-	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("%s holds no %s", path, kind)
-	}
-	return block.Bytes, nil
+	return named{path, b}.decode(kind)
 }
 
 // writePEM replaces a file as a whole; its mode is right from the start.

@@ -61,7 +61,10 @@ func apiURL(c *cli.Context) (string, error) {
 }
 
 // ask reads one path of the API into v.
-func ask(c *cli.Context, path string, v any) error {
+func ask(c *cli.Context, path string, v any) error { return request(c, http.MethodGet, path, v) }
+
+// request is any request of the API, with its answer in v.
+func request(c *cli.Context, method, path string, v any) error {
 	if o := c.String("output"); !slices.Contains([]string{"table", "json", "yaml"}, o) {
 		return usage("output %q is unknown: want table, json or yaml", o)
 	}
@@ -71,11 +74,12 @@ func ask(c *cli.Context, path string, v any) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context, askTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+	r, err := http.NewRequestWithContext(ctx, method, base+path, nil)
 	if err != nil {
 		return fmt.Errorf("ask the controller: %w", err)
 	}
-	answer, err := http.DefaultClient.Do(request)
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return silence(base, err)
 	}
@@ -85,12 +89,23 @@ func ask(c *cli.Context, path string, v any) error {
 		return silence(base, err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the controller answers %s: %s", answer.Status, strings.TrimSpace(string(text)))
+		return refusal(answer.Status, text)
 	}
 	if err := json.Unmarshal(text, v); err != nil {
 		return fmt.Errorf("the controller's answer to %s: %w", path, err)
 	}
 	return nil
+}
+
+// refusal is the controller's sentence, if it says one.
+func refusal(status string, text []byte) error {
+	var said struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(text, &said) == nil && said.Error != "" {
+		return fmt.Errorf("the controller answers %s: %s", status, said.Error)
+	}
+	return fmt.Errorf("the controller answers %s: %s", status, strings.TrimSpace(string(text)))
 }
 
 // silence says why the controller does not answer and what to do about it.

@@ -1,6 +1,7 @@
 // Package cli is the command line of vrcontroller: it runs the controller,
 // makes certificates, checks manifests, and shows what a running controller
-// knows, which it asks the REST API. It keeps no state and decides nothing.
+// knows or asks it to repair, over its REST API. It keeps no state and decides
+// nothing.
 package cli
 
 import (
@@ -43,6 +44,7 @@ func App(p Program) *cli.App {
 			certsCommand(p),
 			routesCommand(p),
 			statusCommand(p),
+			ipamCommand(p),
 			validateCommand(p),
 			{
 				Name:  "version",

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -98,22 +97,71 @@ func TestStatus(t *testing.T) {
 		},
 		Problems: []api.Problem{{Object: "Service demo/b", Problem: "has no clusterIP"}},
 	}
+	s.Judge("")
 	var out bytes.Buffer
 	printStatus(&out, s, now)
-	want := `vrcontroller 1.2.3  cluster k8s  running
+	want := `vrcontroller 1.2.3  cluster k8s  running  NOT HEALTHY
 manifests /etc/vragent/manifests
 2 virtual networks, 6 virtual machine interfaces, 2 load balancers, 7 members, 4 blocks leased
 
 Node  State      Tunnel     VMIs  Routes  Pending  Since  Agent
 n1    connected  192.0.2.1  3     4       0        1m30s  1.2.3
 n2    absent     -          0     0       0        -      -
-n1 refuses TYPE_ROUTE x: no
 
-problems (1):
+problems (3):
+  Node n1: refuses TYPE_ROUTE x: no
+    → look at its vragent: systemctl status vragent
+  Node n2: no agent has connected
+    → look at its vragent: systemctl status vragent
   Service demo/b: has no clusterIP
 `
 	if out.String() != want {
 		t.Error(out.String())
+	}
+	out.Reset()
+	printStatus(&out, &api.Status{Version: "1", Cluster: "k8s", State: "running", Healthy: true, APIServer: &api.APIServer{
+		Address: "https://192.0.2.1:6443", Connected: true, Since: now.Add(-time.Hour),
+		Leader: api.Leader{Name: "vrcontroller-x", Self: true, Since: now.Add(-time.Minute)},
+	}}, now)
+	want = `vrcontroller 1  cluster k8s  running  healthy
+API server https://192.0.2.1:6443  connected since 1h0m0s
+leader vrcontroller-x (this replica) since 1m0s
+`
+	if !strings.HasPrefix(out.String(), want) || !strings.HasSuffix(out.String(), "\nno problems\n") {
+		t.Error(out.String())
+	}
+}
+
+func TestIPAMCheck(t *testing.T) {
+	found := `{"blocks": 4, "findings": [
+		{"object": "Node gone", "problem": "is not in the cluster and holds 198.51.100.0/26", "fix": "repair", "leak": true, "release": ["198.51.100.0/26"]},
+		{"object": "Pod a/b", "problem": "has 198.51.100.9, which Pod a/c has too", "fix": "delete one of them"}]}`
+	well := controller(t, map[string]string{"/ipam": `{"blocks": 4, "findings": []}`})
+	if out, err := command(t, Program{}, "ipam", "check", "--api", well); err != nil || out != "4 blocks leased, nothing found\n" {
+		t.Error(out, err)
+	}
+	ill := controller(t, map[string]string{"/ipam": found, "/ipam/repair": found})
+	out, err := command(t, Program{}, "ipam", "check", "--api", ill)
+	want := `leak: Node gone: is not in the cluster and holds 198.51.100.0/26
+  → repair
+Pod a/b: has 198.51.100.9, which Pod a/c has too
+  → delete one of them
+2 faults found; --repair would give back 1 block
+`
+	if out != want || ExitCode(err) != ExitUnhealthy || err.Error() != "" {
+		t.Error(out, err)
+	}
+	out, err = command(t, Program{}, "ipam", "check", "--api", ill, "--repair")
+	if !strings.HasSuffix(out, "2 faults found; the leader gives back 1 block now\n") || ExitCode(err) != ExitUnhealthy {
+		t.Error(out, err)
+	}
+	out, err = command(t, Program{}, "ipam", "check", "--api", well, "--repair")
+	if ExitCode(err) != ExitUnknown || !strings.Contains(err.Error(), "vrcontroller ipam check: the controller answers 404") {
+		t.Error(out, err)
+	}
+	var page api.IPAM
+	if out, _ = command(t, Program{}, "ipam", "check", "--api", ill, "-o", "json"); json.Unmarshal([]byte(out), &page) != nil || len(page.Findings) != 2 {
+		t.Error(out)
 	}
 }
 
@@ -126,12 +174,16 @@ func TestMistakes(t *testing.T) {
 	}{
 		{ExitUsage, `vrcontroller routes: output "xml" is unknown: want table, json or yaml (see vrcontroller routes --help)`, []string{"routes", "-o", "xml"}},
 		{ExitFailure, `vrcontroller routes: no routing instance "x"; there are pods, services`, []string{"routes", "--api", url, "--vrf", "x"}},
-		{ExitUnreachable, "vrcontroller status: the controller does not answer on http://127.0.0.1:1: dial", []string{"status", "--api", "127.0.0.1:1"}},
+		{ExitUnknown, "vrcontroller status: the controller does not answer on http://127.0.0.1:1: dial", []string{"status", "--api", "127.0.0.1:1"}},
 		{ExitUnreachable, "is vrcontroller run running there? If its API is elsewhere, say --api URL", []string{"routes", "--api", "127.0.0.1:1"}},
-		{ExitUsage, "is no URL", []string{"status", "--api", "ftp://192.0.2.1"}},
+		{ExitUnknown, "is no URL", []string{"status", "--api", "ftp://192.0.2.1"}},
 		{ExitFailure, "the controller's answer to /status", []string{"status", "--api", url}},
 		{ExitFailure, "404 Not Found", []string{"routes", "--api", url + "/elsewhere"}},
-		{ExitUsage, `"more" is not expected here (see vrcontroller status --help)`, []string{"status", "more"}},
+		{ExitUnknown, "vrcontroller status: flag provided but not defined: -nope (see", []string{"status", "--nope"}},
+		{ExitUnknown, "vrcontroller ipam check: flag provided but not defined: -nope (see", []string{"ipam", "check", "--nope"}},
+		{ExitUnknown, "vrcontroller ipam check: the controller does not answer", []string{"ipam", "check", "--api", "127.0.0.1:1"}},
+		{ExitUsage, `vrcontroller ipam: there is no command "chek"`, []string{"ipam", "chek"}},
+		{ExitUnknown, `"more" is not expected here (see vrcontroller status --help)`, []string{"status", "more"}},
 		{ExitFailure, "no such file", []string{"run", "--config", "/nonexistent"}},
 		{ExitUsage, "nothing to make", []string{"certs"}},
 		{ExitUsage, "give one directory", []string{"validate"}},
@@ -150,10 +202,8 @@ func TestMistakes(t *testing.T) {
 // The exit code of status says whether somebody should look.
 func TestStatusExitCode(t *testing.T) {
 	for text, want := range map[string]int{
-		`{"agents": [{"node": "n1", "state": "connected"}, {"node": "n2", "state": "replaying"}], "notices": [{"object": "Service demo/x", "problem": "y"}]}`: 0,
-		`{"problems": [{"object": "Service demo/x", "problem": "y"}]}`:                                                                                        ExitDegraded,
-		`{"agents": [{"node": "n1", "state": "absent"}]}`:                                                                                                     ExitDegraded,
-		`{"agents": [{"node": "n1", "state": "connected", "refusals": ["TYPE_NODE x"]}]}`:                                                                     ExitDegraded,
+		`{"healthy": true, "notices": [{"object": "Service demo/x", "problem": "y"}]}`:   0,
+		`{"healthy": false, "problems": [{"object": "Service demo/x", "problem": "y"}]}`: ExitUnhealthy,
 	} {
 		url := controller(t, map[string]string{"/status": text})
 		for _, form := range []string{"table", "json"} {
@@ -163,7 +213,7 @@ func TestStatusExitCode(t *testing.T) {
 			}
 		}
 	}
-	if help, err := command(t, Program{}, "status", "--help"); err != nil || !strings.Contains(help, "3 when there is a problem") {
+	if help, err := command(t, Program{}, "status", "--help"); err != nil || !strings.Contains(help, "2 when there is a problem") {
 		t.Error(help, err)
 	}
 }
@@ -243,21 +293,12 @@ func TestValidateOfNothing(t *testing.T) {
 // What is not implemented yet is said, and is no mistake.
 func TestValidateWarns(t *testing.T) {
 	dir := t.TempDir()
-	text := ""
-	for i, spec := range []string{"type: LoadBalancer", "type: NodePort", "externalIPs: [192.0.2.9]", "type: NodePort, externalIPs: [192.0.2.9]", "type: ClusterIP"} {
-		text += fmt.Sprintf("---\napiVersion: v1\nkind: Service\nmetadata: {name: s%d, namespace: demo}\nspec: {clusterIP: 10.96.0.%d, %s, ports: [{port: 80}]}\n", i, i+1, spec)
-	}
+	text := "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny, namespace: demo}\nspec: {podSelector: {}}\n"
 	if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	out, err := command(t, Program{}, "validate", dir)
-	want := `0 namespaces, 0 nodes, 0 pods (0 with an interface), 5 services (5 with a load balancer), 0 endpoint slices
-warning: Service demo/s0: type LoadBalancer: only its clusterIP is served; external addresses are not implemented yet
-warning: Service demo/s1: type NodePort: only its clusterIP is served; node ports are not implemented yet
-warning: Service demo/s2: externalIPs: only its clusterIP is served; external addresses are not implemented yet
-warning: Service demo/s3: type NodePort, externalIPs: only its clusterIP is served; node ports and external addresses are not implemented yet
-`
-	if err != nil || out != want {
+	if err != nil || !strings.Contains(out, "\nwarning: NetworkPolicy demo/deny: is not enforced yet") {
 		t.Error(out, err)
 	}
 }

@@ -4,20 +4,31 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
 
-// Exit codes of every command; vragent's are the same.
+// Exit codes of every command but those that ask whether all is well; vragent's
+// are the same.
 const (
 	ExitFailure     = 1 // the question was understood and cannot be answered
 	ExitUsage       = 2 // the question was not understood
-	ExitDegraded    = 3 // status: something is not as it should be
 	ExitUnreachable = 4 // the controller does not answer
 )
 
+// Exit codes of status and ipam check, for scripts and probes.
+const (
+	ExitUnknown   = 1 // it cannot be told, whatever the reason
+	ExitUnhealthy = 2
+)
+
 const exitText = "Exits with 0 when all is well, 1 when a command cannot do what it is asked, 2 when it is not\n" +
-	"understood, 3 when status shows something that is wrong, 4 when the controller does not answer."
+	"understood, 4 when the controller does not answer. status and ipam check: 0 healthy, 2 not healthy, 1 when\n" +
+	"that cannot be told."
+
+// unknown is the error of a command that cannot tell whether all is well.
+func unknown(err error) error { return &coded{ExitUnknown, err} }
 
 // coded is an error with an exit code of its own. One without a text has been
 // shown already.
@@ -53,11 +64,17 @@ func usage(format string, args ...any) error {
 }
 
 // misused is called for flags that are not understood.
-func misused(c *cli.Context, err error, _ bool) error { return named(c, usage("%w", err)) }
+func misused(c *cli.Context, err error, _ bool) error {
+	err = named(c, usage("%w", err))
+	if c.Command != nil && (c.Command.Name == "status" || c.Command.Name == "check") {
+		return unknown(err)
+	}
+	return err
+}
 
 // named puts what the user typed before an error: "vrcontroller status".
 func named(c *cli.Context, err error) error {
-	if err == nil || err.Error() == "" {
+	if err == nil || err.Error() == "" || strings.HasPrefix(err.Error(), c.App.Name) {
 		return err
 	}
 	called := c.App.Name

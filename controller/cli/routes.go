@@ -85,6 +85,12 @@ func printTable(out io.Writer, t api.Table) {
 		if r.LoadBalancer != "" {
 			kind += " " + r.LoadBalancer
 		}
+		if r.From != "" {
+			kind += " from " + r.From
+		}
+		if r.ReplyOnly {
+			kind += " (replies only)"
+		}
 		for _, p := range r.Paths {
 			source := p.Source
 			if p.Stale {

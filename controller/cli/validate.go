@@ -39,13 +39,21 @@ func validateCommand(p Program) *cli.Command {
 
 // Plan is the part of the configuration that the plan depends on.
 func Plan(c *conf.Controller) plan.Config {
-	return plan.Config{
+	out := plan.Config{
 		Cluster:        c.Cluster,
 		PodSubnets:     c.Networks.PodSubnets,
 		ServiceSubnets: c.Networks.ServiceSubnets,
 		BlockBits4:     c.Networks.BlockSize4,
 		BlockBits6:     c.Networks.BlockSize6,
+		Quarantine:     c.Networks.BlockQuarantine.Duration,
+		SharedServices: c.Networks.SharedServices,
+		NodePorts:      c.NodePorts,
 	}
+	if p := c.Networks.PublicPool; p != nil {
+		name := plan.FQName(*p)
+		out.PublicPool = &name
+	}
+	return out
 }
 
 // validate plans the manifests for a cluster in which nobody has reported.

@@ -1,7 +1,7 @@
 // Package converge turns every change of the cluster or of a node into new
-// intents. The Loop owns the leases and the plan's memory; its Run is the only
-// writer of both. It does not decide (controller/plan), read manifests
-// (controller/watch) or speak to agents (controller/hub).
+// intents. The Loop owns the plan's memory; its Run is the only writer. It does
+// not decide (controller/plan), read the cluster (controller/watch), write to it
+// (controller/write) or speak to agents (controller/hub).
 package converge
 
 import (
@@ -30,9 +30,15 @@ type Agents interface {
 	Changes() <-chan struct{}
 }
 
-// Store makes leases durable.
+// Store keeps what plans decide: the block leases, and in a cluster what is
+// written to it.
 type Store interface {
-	Save([]plan.Lease) error
+	// Leases are those that count: nobody else can get them any more.
+	Leases() []plan.Lease
+	// Keep makes it so, at once or soon; Changes tells.
+	Keep(*plan.Output) error
+	Problems() []plan.Problem
+	Changes() <-chan struct{}
 }
 
 // DefaultSettle is how long a new controller waits for the nodes of its predecessor.
@@ -41,7 +47,7 @@ const DefaultSettle = 30 * time.Second
 const (
 	quiet    = 20 * time.Millisecond  // a burst of changes has ended
 	maxBurst = 250 * time.Millisecond // or is cut short
-	again    = 200 * time.Millisecond // looks again while something waits
+	retry    = time.Second            // between attempts to keep what was decided
 )
 
 // Config is what a Loop is made of.
@@ -50,7 +56,6 @@ type Config struct {
 	Source Source
 	Agents Agents
 	Store  Store
-	Leases []plan.Lease  // as Store has them
 	Settle time.Duration // 0: DefaultSettle
 	Log    *slog.Logger
 }
@@ -58,7 +63,7 @@ type Config struct {
 // View is what the last turn came to. It is immutable.
 type View struct {
 	Model    *plan.Model
-	Nodes    []plan.Node
+	Cluster  *plan.Cluster // nil: not read yet
 	Leases   []plan.Lease
 	Ready    bool // the cluster was read as a whole
 	Settling bool // peers, routes and load balancers are held back
@@ -70,28 +75,28 @@ type Loop struct {
 
 	// Owned by Run
 	memory   *plan.Memory
-	returns  map[string]bool // nodes that held leases at the start and have not come back
+	returns  map[string]bool // nodes that held leases when the cluster was first known
 	deadline time.Time       // for them; zero until the cluster is known
 	settled  bool
-	unsaved  bool // leases could not be made durable
-	waiting  bool // something has to be looked at again soon
+	wake     time.Time // when to plan although nothing happens; zero: never
+	audits   audits
 	known    []plan.Problem
 	noticed  []plan.Problem
 
 	// Written by Run, read by anyone
 	view atomic.Pointer[View]
+
+	// Written by anyone, read by Run
+	asked       chan struct{} // has a value when a turn is wanted now
+	repairUntil atomic.Int64  // ns since 1970
 }
 
-// New prepares a Loop. Nodes that hold leases were served by a predecessor:
-// they carry traffic on what it said.
+// New prepares a Loop.
 func New(c Config) *Loop {
 	if c.Settle == 0 {
 		c.Settle = DefaultSettle
 	}
-	l := &Loop{Config: c, returns: map[string]bool{}}
-	for _, lease := range c.Leases {
-		l.returns[lease.Node] = true
-	}
+	l := &Loop{Config: c, asked: make(chan struct{}, 1)}
 	l.view.Store(&View{Model: &plan.Model{Cluster: c.Plan.Cluster}})
 	return l
 }
@@ -104,16 +109,19 @@ func (l *Loop) Run(ctx context.Context) error {
 	for {
 		l.turn(time.Now())
 		var soon <-chan time.Time
-		if l.waiting {
-			soon = time.After(again)
+		if !l.wake.IsZero() {
+			soon = time.After(time.Until(l.wake))
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-soon:
+		case <-l.asked:
 		case <-l.Source.Changes():
 			l.calm(ctx)
 		case <-l.Agents.Changes():
+			l.calm(ctx)
+		case <-l.Store.Changes():
 			l.calm(ctx)
 		}
 	}
@@ -132,50 +140,61 @@ func (l *Loop) calm(ctx context.Context) {
 			return
 		case <-l.Source.Changes():
 		case <-l.Agents.Changes():
+		case <-l.Store.Changes():
 		}
 	}
 }
 
 // turn is one pass: what is → what shall be.
 func (l *Loop) turn(now time.Time) {
+	l.wake = time.Time{}
 	cluster := l.Source.Cluster()
 	if cluster == nil {
 		l.conclude(&View{Model: &plan.Model{Cluster: l.Plan.Cluster}}, l.Source.Problems())
 		return
 	}
+	leases := l.Store.Leases()
+	l.meet(leases, now)
 	settled := l.Agents.Settled(l.memory.Awaited())
 	reports := l.Agents.Reports()
-	problems := append(l.Source.Problems(), l.lease(cluster, reports)...)
-	out := plan.Build(plan.Input{
-		Config:  l.Plan,
-		Cluster: cluster,
-		Leases:  l.Leases,
-		Reports: reports,
-		Memory:  l.memory,
-		Settled: settled,
-		Now:     now,
-	})
+	in := plan.Input{Config: l.Plan, Cluster: cluster, Leases: leases, Reports: reports, Memory: l.memory, Settled: settled, Now: now}
+	out := plan.Build(in)
 	l.memory = out.Memory
+	l.wakeAt(out.Again)
 	l.settle(now, cluster, reports, out.Unacknowledged)
+	l.audit(out, in)
+	problems := slices.Concat(l.Source.Problems(), l.keep(out, now), l.Store.Problems())
 	l.Agents.Publish(out.Intents, l.closed()...)
-	l.waiting = !l.settled || l.unsaved || len(l.memory.Awaited()) > 0
-	l.conclude(&View{Model: out.Model, Nodes: cluster.Nodes, Leases: l.Leases, Ready: true, Settling: !l.settled}, problems)
+	l.conclude(&View{Model: out.Model, Cluster: cluster, Leases: leases, Ready: true, Settling: !l.settled}, problems)
 }
 
-// lease gives nodes the blocks they lack. A lease is on disk before anybody
-// hears of it.
-func (l *Loop) lease(cluster *plan.Cluster, reports map[string]*plan.Report) []plan.Problem {
-	leases, problems := plan.Grow(l.Plan, cluster, l.Leases, reports)
-	l.unsaved = false
-	if slices.Equal(leases, l.Leases) {
-		return problems
+// meet is for the first turn that knows the cluster. Nodes that hold leases
+// were served by a predecessor: they carry traffic on what it said.
+func (l *Loop) meet(leases []plan.Lease, now time.Time) {
+	if l.returns != nil {
+		return
 	}
-	if err := l.Store.Save(leases); err != nil {
-		l.unsaved = true
-		return append(problems, plan.Problem{Object: "State", Sentence: err.Error()})
+	l.returns, l.deadline = map[string]bool{}, now.Add(l.Settle)
+	for _, lease := range leases {
+		l.returns[lease.Node] = true
 	}
-	l.Leases = leases
-	return problems
+}
+
+// keep hands over what was decided. What cannot be kept was not decided: the
+// next turn decides anew.
+func (l *Loop) keep(out *plan.Output, now time.Time) []plan.Problem {
+	if err := l.Store.Keep(out); err != nil {
+		l.wakeAt(now.Add(retry))
+		return []plan.Problem{{Object: "State", Sentence: err.Error()}}
+	}
+	return nil
+}
+
+// wakeAt asks for a turn at that time, or before; the zero Time asks for none.
+func (l *Loop) wakeAt(t time.Time) {
+	if !t.IsZero() && (l.wake.IsZero() || t.Before(l.wake)) {
+		l.wake = t
+	}
 }
 
 // settle ends the time in which a new controller knows less than the nodes do:
@@ -184,9 +203,6 @@ func (l *Loop) lease(cluster *plan.Cluster, reports map[string]*plan.Report) []p
 func (l *Loop) settle(now time.Time, cluster *plan.Cluster, reports map[string]*plan.Report, unacknowledged int) {
 	if l.settled {
 		return
-	}
-	if l.deadline.IsZero() {
-		l.deadline = now.Add(l.Settle)
 	}
 	missing := []string{}
 	for _, n := range cluster.Nodes {
@@ -202,6 +218,7 @@ func (l *Loop) settle(now time.Time, cluster *plan.Cluster, reports map[string]*
 	case late:
 		l.Log.Warn("not all nodes have reported; going on without them", "nodes", missing, "unacknowledged", unacknowledged)
 	default:
+		l.wakeAt(l.deadline)
 		return
 	}
 	l.settled = true
@@ -218,8 +235,10 @@ func (l *Loop) closed() []southbound.Type {
 
 // conclude shows the outcome and logs what is newly wrong, or no longer.
 func (l *Loop) conclude(v *View, more []plan.Problem) {
+	problems, notices := l.findings()
 	shown := *v.Model
-	shown.Problems = slices.Concat(more, v.Model.Problems)
+	shown.Problems = slices.Concat(more, v.Model.Problems, problems)
+	shown.Notices = slices.Concat(v.Model.Notices, notices)
 	v.Model = &shown
 	l.view.Store(v)
 	for _, p := range shown.Problems {

@@ -24,8 +24,10 @@ type scene struct {
 	reports  map[string]*plan.Report
 	settled  bool
 	broken   error // of the store
+	leases   []plan.Lease
 
-	saved     [][]plan.Lease
+	saved     int
+	gave      []plan.Lease
 	published []*plan.Intents
 	closed    []southbound.Type
 	changes   chan struct{}
@@ -51,11 +53,19 @@ func (s *scene) Settled(keys map[plan.Key]bool) map[plan.Key]bool {
 	return out
 }
 
-func (s *scene) Save(l []plan.Lease) error {
-	if s.broken != nil {
+// store keeps leases in memory.
+type store struct{ *scene }
+
+func (s store) Leases() []plan.Lease     { return s.leases }
+func (s store) Changes() <-chan struct{} { return nil }
+func (s store) Problems() []plan.Problem { return nil }
+func (s store) Keep(out *plan.Output) error {
+	s.gave = append(s.gave, out.Leases.Delete...)
+	if s.broken != nil || len(out.Leases.Create) == 0 {
 		return s.broken
 	}
-	s.saved = append(s.saved, l)
+	s.saved++
+	s.leases = append(s.leases, out.Leases.Create...)
 	return nil
 }
 
@@ -85,6 +95,7 @@ func newScene() *scene {
 }
 
 func (s *scene) loop(leases ...plan.Lease) *Loop {
+	s.leases = leases
 	return New(Config{
 		Plan: plan.Config{
 			Cluster:        "k8s",
@@ -92,7 +103,7 @@ func (s *scene) loop(leases ...plan.Lease) *Loop {
 			ServiceSubnets: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")},
 			BlockBits4:     26, BlockBits6: 122,
 		},
-		Source: s, Agents: s, Store: s, Leases: leases,
+		Source: s, Agents: s, Store: store{s},
 		Log: slog.New(slog.NewTextHandler(&s.log, nil)),
 	})
 }
@@ -126,7 +137,7 @@ func TestALeaseIsOnDiskBeforeAnybodyHearsOfIt(t *testing.T) {
 	s.broken = errors.New("disk full")
 	l.turn(start)
 	key := plan.Key{Type: southbound.Type_TYPE_BLOCK, Name: lease.Network + "/" + lease.Prefix.String()}
-	if s.last().Sets["node/n1"][key] != nil || !l.waiting {
+	if s.last().Sets["node/n1"][key] != nil || !l.wake.Equal(start.Add(retry)) {
 		t.Error("a lease that is not on disk was published, or is not tried again")
 	}
 	if p := l.View().Model.Problems; len(p) != 1 || p[0] != (plan.Problem{Object: "State", Sentence: "disk full"}) {
@@ -135,7 +146,7 @@ func TestALeaseIsOnDiskBeforeAnybodyHearsOfIt(t *testing.T) {
 	s.broken = nil
 	l.turn(start)
 	l.turn(start)
-	if s.last().Sets["node/n1"][key] == nil || len(s.saved) != 1 || len(l.View().Model.Problems) != 0 {
+	if s.last().Sets["node/n1"][key] == nil || s.saved != 1 || len(l.View().Model.Problems) != 0 {
 		t.Error(s.saved, l.View().Model.Problems)
 	}
 	if log := s.log.String(); strings.Count(log, "msg=problem ") != 1 || strings.Count(log, `msg="problem solved"`) != 1 {
@@ -157,7 +168,7 @@ func TestASuccessorWaits(t *testing.T) {
 	l := s.loop(lease)
 	waits := func() bool {
 		l.turn(start.Add(time.Second))
-		return len(s.closed) == 3 && l.View().Settling && l.waiting
+		return len(s.closed) == 3 && l.View().Settling && l.wake.Equal(start.Add(time.Second+DefaultSettle))
 	}
 	if !waits() {
 		t.Error("not for the node")
@@ -203,8 +214,8 @@ func TestASuccessorDoesNotWaitForNodesThatAreGone(t *testing.T) {
 	}
 }
 
-// A port map whose member is gone stays until the agents have settled, and the
-// loop looks again without being told.
+// A port map whose member is gone stays until the agents have settled, which is
+// a change, or for the hold time, at whose end the loop looks without being told.
 func TestPortMapsGoLast(t *testing.T) {
 	s := newScene()
 	l := s.loop()
@@ -214,17 +225,58 @@ func TestPortMapsGoLast(t *testing.T) {
 	s.cluster.Slices = nil
 	with := s.version()
 	l.turn(start)
-	if s.version() != with || !l.waiting {
-		t.Error("the port map went with the member")
+	if s.version() != with || !l.wake.After(start) || l.wake.After(start.Add(plan.HoldTime)) {
+		t.Error("the port map went with the member, or nothing ends its time:", l.wake)
 	}
-	l.turn(start)
-	if s.version() != with {
+	l.turn(start.Add(time.Second))
+	if s.version() != with || !l.wake.Equal(start.Add(plan.HoldTime)) {
 		t.Error("the port map went before the agents had settled")
 	}
 	s.settled = true
+	l.turn(start.Add(2 * time.Second))
+	if s.version() == with || !l.wake.Equal(start.Add(auditEvery)) {
+		t.Error("the port map stays", l.wake)
+	}
+}
+
+// An audit's finding is a problem when it is found twice; a leak is a notice,
+// and is given back at once when somebody asks.
+func TestAudit(t *testing.T) {
+	s := newScene()
+	l := s.loop(plan.Lease{Network: lease.Network, Node: "gone", Prefix: netip.MustParsePrefix("198.51.100.64/26")})
+	web := &s.cluster.Services[0]
+	s.cluster.Services = append(s.cluster.Services, *web)
+	s.cluster.Services[1].Name, s.cluster.Services[1].UID, s.cluster.Services[1].Headless = "twin", "uid-twin", false
+	s.cluster.Services[1].VIPs, s.cluster.Services[1].Outside = nil, plan.Outside{LoadBalancer: true, Ingress: []netip.Addr{vip}}
+	count := func() (problems, notices int) {
+		for _, p := range l.View().Model.Problems {
+			if strings.Contains(p.Sentence, "which Service default/web has too") {
+				problems++
+			}
+		}
+		for _, n := range l.View().Model.Notices {
+			if n.Object == "Node gone" {
+				notices++
+			}
+		}
+		return problems, notices
+	}
 	l.turn(start)
-	if s.version() == with || l.waiting {
-		t.Error("the port map stays")
+	if p, n := count(); p+n != 0 || l.wake.After(start.Add(auditEvery)) {
+		t.Error("found once:", p, n, l.wake)
+	}
+	l.turn(start.Add(auditEvery))
+	if p, n := count(); p != 1 || n != 1 {
+		t.Error("found twice:", p, n, l.View().Model)
+	}
+	if f := l.Audit(); len(f) < 2 {
+		t.Error(f)
+	}
+	l.Repair()
+	<-l.asked
+	l.turn(time.Now())
+	if !slices.ContainsFunc(s.gave, func(l plan.Lease) bool { return l.Node == "gone" }) {
+		t.Error("not given back:", s.gave)
 	}
 }
 

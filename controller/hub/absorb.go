@@ -96,12 +96,17 @@ func attachedVMI(v *southbound.VMIStatus) (plan.AttachedVMI, error) {
 	if err != nil {
 		return plan.AttachedVMI{}, err
 	}
+	cluster, err := parseAddrs(v.GetClusterAddresses())
+	if err != nil {
+		return plan.AttachedVMI{}, err
+	}
 	return plan.AttachedVMI{
-		Addresses:    addrs,
-		MAC:          v.GetMac(),
-		Label:        v.GetLabel(),
-		Tap:          v.GetTap(),
-		AckedVersion: v.GetAckedVersion(),
+		Addresses:        addrs,
+		ClusterAddresses: cluster,
+		MAC:              v.GetMac(),
+		Label:            v.GetLabel(),
+		Tap:              v.GetTap(),
+		AckedVersion:     v.GetAckedVersion(),
 	}, nil
 }
 

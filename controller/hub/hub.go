@@ -1,7 +1,8 @@
-// Package hub speaks to the agents: one gRPC stream each, over mutual TLS. The
-// Hub owns what every agent said last (as immutable plan.Reports) and what it
-// still has to be told; both sit behind one lock that is never held while
-// anything is sent or received. It does not decide what a node is to hold.
+// Package hub speaks to the agents: one gRPC stream each, over mutual TLS, and
+// one call for those that have no certificate yet. The Hub owns what every
+// agent said last (as immutable plan.Reports) and what it still has to be told;
+// both sit behind one lock that is never held while anything is sent or
+// received. It does not decide what a node is to hold.
 package hub
 
 import (
@@ -35,9 +36,10 @@ const maxReceive = 64 << 20 // bytes
 
 // Config is what a Hub is made of.
 type Config struct {
-	TLS  Files
-	Hold time.Duration // 0: DefaultHold
-	Log  *slog.Logger
+	TLS    Credentials
+	Enroll *Enrollment   // nil: agents get their certificates elsewhere
+	Hold   time.Duration // 0: DefaultHold
+	Log    *slog.Logger
 }
 
 // Hub is the controller's side of all streams.
@@ -48,6 +50,7 @@ type Hub struct {
 	hold    time.Duration
 	log     *slog.Logger
 	creds   credentials.TransportCredentials
+	enroll  *enroll // nil: not offered
 	changed chan struct{}
 	streams sync.WaitGroup // their goroutines
 
@@ -55,38 +58,50 @@ type Hub struct {
 	mu      sync.Mutex
 	intents *plan.Intents // nil: nothing planned yet, nothing is sent
 	closed  map[southbound.Type]bool
+	awaited map[plan.Key]bool // somebody waits for their acknowledgement
 	peers   map[string]*peer
 }
 
 // New reads the certificates, so that a wrong one is found at once.
 func New(c Config) (*Hub, error) {
-	creds, err := c.TLS.server(c.Log)
+	creds, err := c.TLS.ServerTLS(c.Log)
 	if err != nil {
 		return nil, err
 	}
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
 	}
-	return &Hub{
+	h := &Hub{
 		hold:    c.Hold,
 		log:     c.Log,
 		creds:   credentials.NewTLS(creds),
 		changed: make(chan struct{}, 1),
 		peers:   map[string]*peer{},
-	}, nil
+	}
+	if c.Enroll != nil {
+		h.enroll = &enroll{Enrollment: *c.Enroll, log: c.Log, limit: newLimiter()}
+	}
+	return h, nil
 }
 
 // Run serves until the context ends, and then waits for every stream.
 func (h *Hub) Run(ctx context.Context, l net.Listener) error {
-	server := grpc.NewServer(
+	options := []grpc.ServerOption{
 		grpc.Creds(h.creds),
 		grpc.MaxRecvMsgSize(maxReceive),
 		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true), // so that no stream begins after Stop
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true}),
-	)
+	}
+	if h.enroll != nil {
+		options = append(options, grpc.InTapHandle(h.enroll.tap))
+	}
+	server := grpc.NewServer(options...)
 	southbound.RegisterSouthboundServer(server, h)
+	if h.enroll != nil {
+		southbound.RegisterEnrollmentServer(server, h.enroll)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	err := h.expire(ctx, ended)
@@ -148,7 +163,7 @@ func (h *Hub) Publish(in *plan.Intents, closed ...southbound.Type) {
 	}
 	changes := diff(old, in)
 	for _, p := range h.peers {
-		if p.stream != nil {
+		if p.served() {
 			p.stream.out.update(old, in, changes)
 			p.stream.poke()
 		}
@@ -156,15 +171,16 @@ func (h *Hub) Publish(in *plan.Intents, closed ...southbound.Type) {
 }
 
 // Settled tells which of the keys every connected agent has acknowledged as
-// they were last published.
+// they were last published. Changes tells when to ask again.
 func (h *Hub) Settled(keys map[plan.Key]bool) map[plan.Key]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.awaited = keys
 	out := map[plan.Key]bool{}
 	for k := range keys {
 		out[k] = true
 		for _, p := range h.peers {
-			if p.stream != nil && p.stream.out.owes(k) {
+			if p.owes(k) {
 				out[k] = false
 				break
 			}

@@ -28,6 +28,8 @@ const (
 	lb    = southbound.Type_TYPE_LOAD_BALANCER
 	block = southbound.Type_TYPE_BLOCK
 	route = southbound.Type_TYPE_ROUTE
+
+	types = len(southbound.Types)
 )
 
 // running is a Hub that serves on the loopback.
@@ -147,7 +149,7 @@ func TestAgentGetsItsSetsAndInSync(t *testing.T) {
 	a, _ := h.dial(h.config("n1")) // connected before anything is planned: it waits
 	h.Publish(intents(setOf(s, peer), map[string]plan.Set{"n1": setOf(mine), "n2": setOf(other)}))
 	b, _ := h.dial(h.config("n2"))
-	eventually(t, "both in sync", func() bool { return a.Synced() == 6 && b.Synced() == 6 })
+	eventually(t, "both in sync", func() bool { return a.Synced() == types && b.Synced() == types })
 	if !holds(a, s, mine) || !holds(b, s, peer, other) {
 		t.Error(a.Held(), b.Held())
 	}
@@ -204,7 +206,7 @@ func TestResumeSendsOnlyDifferences(t *testing.T) {
 	same, changed, gone := resource(lb, "same", "1"), resource(lb, "changed", "1"), resource(vmi, "gone", "1")
 	h.Publish(intents(setOf(same, changed), map[string]plan.Set{"n1": setOf(gone)}))
 	first, _ := h.dial(h.config("n1"))
-	eventually(t, "the first stream", func() bool { return first.Synced() == 6 })
+	eventually(t, "the first stream", func() bool { return first.Synced() == types })
 	config := h.config("n1")
 	config.Held = first.Held()
 	_ = first.Close()
@@ -212,7 +214,7 @@ func TestResumeSendsOnlyDifferences(t *testing.T) {
 	now, fresh := resource(lb, "changed", "2"), resource(lb, "fresh", "1")
 	h.Publish(intents(setOf(same, now, fresh), nil))
 	again, _ := h.dial(config)
-	eventually(t, "the second stream", func() bool { return again.Synced() == 6 })
+	eventually(t, "the second stream", func() bool { return again.Synced() == types })
 	if !holds(again, same, now, fresh) {
 		t.Error(again.Held())
 	}
@@ -222,7 +224,7 @@ func TestResumeSendsOnlyDifferences(t *testing.T) {
 	config.Held = again.Held()
 	_ = again.Close()
 	third, _ := h.dial(config)
-	eventually(t, "the third stream", func() bool { return third.Synced() == 6 })
+	eventually(t, "the third stream", func() bool { return third.Synced() == types })
 	if replies, upserts, removes := third.Received(); replies != 1 || upserts+removes != 0 {
 		t.Errorf("an agent that has all was told %d upserts, %d removals in %d responses", upserts, removes, replies)
 	}
@@ -232,7 +234,7 @@ func TestOneResponseInFlightCoalesces(t *testing.T) {
 	h := start(t, 0)
 	h.Publish(intents(nil, nil))
 	a, _ := h.dial(h.config("n1"))
-	eventually(t, "in sync", func() bool { return a.Synced() == 6 })
+	eventually(t, "in sync", func() bool { return a.Synced() == types })
 	if err := a.Mute(true); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +269,7 @@ func TestLargeSetsComeInParts(t *testing.T) {
 	}
 	h.Publish(intents(set, nil))
 	a, _ := h.dial(h.config("n1"))
-	eventually(t, "in sync", func() bool { return a.Synced() == 6 })
+	eventually(t, "in sync", func() bool { return a.Synced() == types })
 	replies, upserts, _ := a.Received()
 	if replies < 6 || upserts != 60 {
 		t.Errorf("%d upserts in %d responses", upserts, replies)
@@ -283,12 +285,12 @@ func TestClosedTypesWait(t *testing.T) {
 	in := intents(setOf(web), map[string]plan.Set{"n1": setOf(a1)})
 	h.Publish(in, lb, route)
 	a, _ := h.dial(config)
-	eventually(t, "the open types", func() bool { return a.Synced() == 4 })
+	eventually(t, "the open types", func() bool { return a.Synced() == types-2 })
 	if !holds(a, web, stale, a1) {
 		t.Error(a.Held())
 	}
 	h.Publish(in)
-	eventually(t, "all types", func() bool { return a.Synced() == 6 && holds(a, web, a1) })
+	eventually(t, "all types", func() bool { return a.Synced() == types && holds(a, web, a1) })
 	if _, upserts, removes := a.Received(); upserts != 1 || removes != 1 {
 		t.Errorf("%d upserts, %d removals", upserts, removes)
 	}
@@ -304,12 +306,12 @@ func TestUnknownNodeIsToldNothingUntilItIsKnown(t *testing.T) {
 	config.Held = map[plan.Key]*southbound.Resource{resource(lb, "old", "1").Key: resource(lb, "old", "1").Wire}
 	a, _ := h.dial(config)
 	b, _ := h.dial(h.config("n2"))
-	eventually(t, "n2", func() bool { return b.Synced() == 6 })
+	eventually(t, "n2", func() bool { return b.Synced() == types })
 	if replies, _, _ := a.Received(); replies != 0 || len(h.Agents()) != 2 || h.Agents()[0].State != "unknown" {
 		t.Error("told something:", replies, h.Agents())
 	}
 	h.Publish(intents(setOf(web), nil))
-	eventually(t, "n1", func() bool { return a.Synced() == 6 && holds(a, web) })
+	eventually(t, "n1", func() bool { return a.Synced() == types && holds(a, web) })
 
 	// It leaves the cluster for a while: what changed meanwhile comes later.
 	other := resource(lb, "other", "1")
@@ -372,7 +374,7 @@ func TestNewerStreamTakesOver(t *testing.T) {
 	if err := <-ended; status.Code(err) != codes.Aborted {
 		t.Error(err)
 	}
-	eventually(t, "the second", func() bool { return second.Synced() == 6 })
+	eventually(t, "the second", func() bool { return second.Synced() == types })
 	if s := h.Agents()[0].State; s != "replaying" {
 		t.Error(s)
 	}
@@ -385,7 +387,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, _ := h.dial(h.config("n1"))
-	eventually(t, "in sync", func() bool { return a.Synced() == 6 })
+	eventually(t, "in sync", func() bool { return a.Synced() == types })
 }
 
 func TestNewRefusesWrongFiles(t *testing.T) {

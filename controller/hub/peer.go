@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vragent/vragent/controller/plan"
+	"github.com/vragent/vragent/controller/southbound"
 )
 
 // peer is a node that has been heard of. What it announced outlives its
@@ -16,6 +17,29 @@ type peer struct {
 	report *plan.Report
 	stream *stream   // nil: lost
 	lost   time.Time // when the last stream ended; zero once all was said again
+}
+
+// served tells whether the agent takes its orders here.
+func (p *peer) served() bool { return p.stream != nil && !p.stream.standby }
+
+// owes tells whether a connected agent may not yet be where the last
+// publication wants it. One that takes its orders from another controller
+// acknowledges nothing here; that it has let go of a block is seen by its route.
+func (p *peer) owes(k plan.Key) bool {
+	switch {
+	case p.stream == nil:
+		return false
+	case !p.stream.standby:
+		return p.stream.out.owes(k)
+	case k.Type != southbound.Type_TYPE_BLOCK:
+		return true
+	}
+	for r := range p.report.Routes {
+		if r.VRF+"/"+r.Prefix.String() == k.Name {
+			return true
+		}
+	}
+	return false
 }
 
 // synced ends a replay: what the agent did not say again is gone.
@@ -41,14 +65,14 @@ func (h *Hub) connect(s *stream, tunnel netip.Addr, version string) {
 	p.stream = s
 	p.report = p.report.Clone()
 	p.report.Tunnel, p.report.Version, p.report.Synced = tunnel, version, false
-	if h.intents != nil {
+	if h.intents != nil && !s.standby {
 		s.out.update(h.intents, h.intents, nil)
 		if _, known := h.intents.Nodes[s.node]; !known {
 			h.log.Warn("agent connected, but its node is not in the cluster; it is told nothing until it is", "node", s.node)
 		}
 	}
 	s.poke()
-	h.log.Info("agent connected", "node", s.node, "remote", s.remote, "tunnel", tunnel, "version", version)
+	h.log.Info("agent connected", "node", s.node, "remote", s.remote, "tunnel", tunnel, "version", version, "standby", s.standby)
 	h.change()
 }
 
@@ -88,9 +112,10 @@ func (h *Hub) withdraw(now time.Time) {
 	}
 }
 
-// Agent is the state of one node's stream, for people: connected; replaying,
-// until it has said all it has; stale, when the stream is lost; unknown, when
-// the cluster has no such node.
+// Agent is the state of one node's stream, for people: connected; standby, when
+// it takes its orders from another controller; replaying, until it has said all
+// it has; stale, when the stream is lost; unknown, when the cluster has no such
+// node.
 type Agent struct {
 	Node     string
 	State    string
@@ -116,6 +141,8 @@ func (h *Hub) Agents() []Agent {
 				a.State = "unknown"
 			case !p.report.Synced:
 				a.State = "replaying"
+			case s.standby:
+				a.State = "standby"
 			}
 			a.LastAck, a.Pending = s.lastAck, s.out.pending()
 			for k, reason := range s.refused {

@@ -23,13 +23,14 @@ type wire = grpc.BidiStreamingServer[southbound.FromAgent, southbound.ToAgent]
 // stream is one agent, connected.
 type stream struct {
 	// Set once by Stream
-	hub    *Hub
-	wire   wire
-	node   string
-	remote string
-	since  time.Time
-	end    context.CancelCauseFunc
-	due    chan struct{} // has a value when there may be something to send
+	hub     *Hub
+	wire    wire
+	node    string
+	remote  string
+	standby bool // the agent obeys another controller: it is only listened to
+	since   time.Time
+	end     context.CancelCauseFunc
+	due     chan struct{} // has a value when there may be something to send
 
 	// Guarded by Hub.mu
 	out     *outbox
@@ -68,8 +69,8 @@ func (h *Hub) Stream(w wire) error {
 	ctx, end := context.WithCancelCause(w.Context())
 	defer end(nil)
 	s := &stream{
-		hub: h, wire: w, node: node, remote: remote, since: time.Now(), end: end, due: make(chan struct{}, 1),
-		out: newOutbox(node, hello.GetHave()), said: newSaid(), refused: map[plan.Key]string{},
+		hub: h, wire: w, node: node, remote: remote, standby: hello.GetStandby(), since: time.Now(), end: end,
+		due: make(chan struct{}, 1), out: newOutbox(node, hello.GetHave()), said: newSaid(), refused: map[plan.Key]string{},
 	}
 	h.connect(s, tunnel, hello.GetAgentVersion())
 	err = s.Run(ctx)
@@ -140,6 +141,9 @@ func (s *stream) send(ctx context.Context) error {
 			return ctx.Err()
 		case <-s.due:
 		}
+		if s.standby {
+			continue
+		}
 		s.hub.mu.Lock()
 		m := s.out.next(s.hub.intents, s.hub.closed)
 		s.hub.mu.Unlock()
@@ -190,6 +194,9 @@ func (h *Hub) acknowledge(s *stream, a *southbound.Ack) error {
 	s.lastAck = time.Now()
 	for k := range keys {
 		delete(s.refused, k)
+		if h.awaited[k] {
+			h.change()
+		}
 	}
 	for _, n := range a.GetNacks() {
 		k := plan.Key{Type: n.GetType(), Name: n.GetName()}

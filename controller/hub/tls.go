@@ -9,6 +9,11 @@ import (
 	"sync/atomic"
 )
 
+// Credentials make the TLS configuration of the agents' port.
+type Credentials interface {
+	ServerTLS(*slog.Logger) (*tls.Config, error)
+}
+
 // Files name the PEM files of mutual TLS.
 type Files struct {
 	CA   string // signs the nodes' certificates
@@ -16,9 +21,9 @@ type Files struct {
 	Key  string
 }
 
-// server reads the files for each handshake, so that a certificate is renewed
+// ServerTLS reads the files for each handshake, so that a certificate is renewed
 // by replacing files; while they cannot be read, the last good ones serve.
-func (f Files) server(log *slog.Logger) (*tls.Config, error) {
+func (f Files) ServerTLS(log *slog.Logger) (*tls.Config, error) {
 	first, err := f.load()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 // Package lease keeps on disk which blocks of addresses each node holds. The
 // File owns its directory: a lock keeps a second controller out. It does not
-// decide who gets what (controller/plan).
+// decide who gets what (controller/plan), and in a cluster IPBlocks stand in
+// for it.
 package lease
 
 import (
@@ -13,6 +14,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/vragent/vragent/controller/plan"
@@ -26,8 +29,14 @@ const (
 
 // File is the durable list of leases.
 type File struct {
-	dir  string
-	lock *os.File
+	// Set once by Open
+	dir     string
+	lock    *os.File
+	changed chan struct{}
+
+	// Guarded by mu
+	mu     sync.Mutex
+	leases []plan.Lease // as they are on disk
 }
 
 // document is the file's content.
@@ -45,26 +54,62 @@ type entry struct {
 // Open takes the directory for this controller and reads the leases. A file
 // that cannot be read as a whole is refused, never replaced: addresses that
 // pods use would be given to others.
-func Open(dir string) (*File, []plan.Lease, error) {
+func Open(dir string) (*File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("state directory: %w", err)
+		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, nil, fmt.Errorf("state directory: %w", err)
+		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		lock.Close()
-		return nil, nil, fmt.Errorf("state directory %s is in use by another controller: %w", dir, err)
+		return nil, fmt.Errorf("state directory %s is in use by another controller: %w", dir, err)
 	}
-	f := &File{dir: dir, lock: lock}
-	leases, err := f.read()
-	if err != nil {
+	f := &File{dir: dir, lock: lock, changed: make(chan struct{}, 1)}
+	if f.leases, err = f.read(); err != nil {
 		lock.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return f, leases, nil
+	return f, nil
 }
+
+// Leases are those on disk. The list is not to be changed.
+func (f *File) Leases() []plan.Lease {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.leases
+}
+
+// Keep makes the leases of a plan durable: when it returns nil they are on disk,
+// and what is given up is not.
+func (f *File) Keep(out *plan.Output) error {
+	if len(out.Leases.Create)+len(out.Leases.Delete) == 0 {
+		return nil
+	}
+	leases := slices.DeleteFunc(slices.Clone(f.Leases()), func(l plan.Lease) bool { return slices.Contains(out.Leases.Delete, l) })
+	leases = append(leases, out.Leases.Create...)
+	if err := plan.CheckLeases(leases); err != nil {
+		return fmt.Errorf("save block leases: %w", err)
+	}
+	if err := f.save(leases); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.leases = leases
+	f.mu.Unlock()
+	select {
+	case f.changed <- struct{}{}:
+	default: // one is already waiting: it covers this change too
+	}
+	return nil
+}
+
+// Changes has a value when Leases may say something new.
+func (f *File) Changes() <-chan struct{} { return f.changed }
+
+// Problems has none: Keep says at once what is wrong.
+func (f *File) Problems() []plan.Problem { return nil }
 
 // Close lets the directory go.
 func (f *File) Close() error { return f.lock.Close() }
@@ -105,9 +150,9 @@ func decode(b []byte) ([]plan.Lease, error) {
 	return leases, plan.CheckLeases(leases)
 }
 
-// Save replaces the list. When it returns nil, the new list is on disk; after
+// save replaces the list. When it returns nil, the new list is on disk; after
 // an error it is the old one or the new one, whole either way.
-func (f *File) Save(leases []plan.Lease) error {
+func (f *File) save(leases []plan.Lease) error {
 	doc := document{Version: version, Leases: make([]entry, len(leases))}
 	for i, l := range leases {
 		doc.Leases[i] = entry(l)

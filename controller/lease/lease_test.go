@@ -18,12 +18,17 @@ var some = []plan.Lease{
 
 func open(t *testing.T, dir string) (*File, []plan.Lease) {
 	t.Helper()
-	f, leases, err := Open(dir)
+	f, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	return f, leases
+	return f, f.Leases()
+}
+
+// keep is a plan that wants so.
+func keep(f *File, create, giveUp []plan.Lease) error {
+	return f.Keep(&plan.Output{Leases: plan.Leases{Create: create, Delete: giveUp}})
 }
 
 func TestLeasesSurvive(t *testing.T) {
@@ -32,10 +37,18 @@ func TestLeasesSurvive(t *testing.T) {
 	if len(leases) != 0 {
 		t.Fatal(leases)
 	}
-	for _, l := range [][]plan.Lease{some[:1], some} {
-		if err := f.Save(l); err != nil {
+	third := plan.Lease{Network: "net", Node: "n3", Prefix: netip.MustParsePrefix("198.51.100.64/26")}
+	for _, change := range [][2][]plan.Lease{{some[:1]}, {{some[1], third}}, {nil, {third}}} {
+		if err := keep(f, change[0], change[1]); err != nil {
 			t.Fatal(err)
 		}
+		<-f.Changes()
+	}
+	if err := keep(f, nil, nil); err != nil || len(f.Changes()) != 0 {
+		t.Error("a plan that changes nothing:", err)
+	}
+	if err := keep(f, []plan.Lease{{Network: "net", Node: "n4", Prefix: netip.MustParsePrefix("198.51.100.0/25")}}, nil); err == nil {
+		t.Error("leases that overlap")
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -55,7 +68,7 @@ func TestLeasesSurvive(t *testing.T) {
 func TestOneControllerAtATime(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
-	if _, _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "in use by another controller") {
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "in use by another controller") {
 		t.Error(err)
 	}
 }
@@ -63,7 +76,7 @@ func TestOneControllerAtATime(t *testing.T) {
 func TestCorruptFilesAreRefusedAndKept(t *testing.T) {
 	dir := t.TempDir()
 	f, _ := open(t, dir)
-	if err := f.Save(some); err != nil {
+	if err := keep(f, some, nil); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
@@ -86,7 +99,7 @@ func TestCorruptFilesAreRefusedAndKept(t *testing.T) {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := Open(dir)
+		_, err := Open(dir)
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -106,7 +119,7 @@ func TestSaveSaysWhenItCannot(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Save(some); err == nil {
+	if err := keep(f, some, nil); err == nil || len(f.Leases()) != 0 {
 		t.Error("saved into nothing")
 	}
 }

@@ -36,34 +36,55 @@ type Intents struct {
 const peersSet = "peers"
 
 func networkSet(name string) string { return "network/" + name }
+func routeSet(name string) string   { return "routes/" + name }
 func nodeSet(name string) string    { return "node/" + name }
 
 func encode(t southbound.Type, name string, body message) *Resource {
 	return &Resource{Key: Key{t, name}, Wire: southbound.NewResource(t, name, body)}
 }
 
-// nodeResources tells every node its peers and its blocks.
+// nodeResources tells every node its peers, its blocks and what it must know of itself.
 func (b *builder) nodeResources() {
 	for node, a := range b.tunnels {
 		r := b.add(peersSet, southbound.Type_TYPE_NODE, node, &southbound.Node{Name: node, TunnelAddress: a.String()})
 		r.NotFor = node
 	}
-	for _, l := range b.in.Leases {
-		b.add(nodeSet(l.Node), southbound.Type_TYPE_BLOCK, l.Network+"/"+l.Prefix.String(),
-			&southbound.Block{VirtualNetwork: l.Network, Prefix: l.Prefix.String()})
+	for _, n := range b.idx.Nodes {
+		if n.Zone != "" {
+			b.add(nodeSet(n.Name), southbound.Type_TYPE_NODE_CONFIG, n.Name, &southbound.NodeConfig{Zone: n.Zone})
+		}
 	}
+	b.blockResources()
 }
 
 // subscriptions gives each node of the cluster the sets it needs: its peers,
-// the networks that are present on it, and its own.
+// the networks that are present on it, the routes of those that these import,
+// and its own.
 func (b *builder) subscriptions() map[string][]string {
-	out := make(map[string][]string, len(b.idx.nodes))
-	for _, n := range b.idx.nodes {
-		sets := []string{peersSet}
-		for _, vn := range b.networksOn(n.Name) {
-			sets = append(sets, networkSet(vn.Name))
-		}
-		out[n.Name] = append(sets, nodeSet(n.Name))
+	out := make(map[string][]string, len(b.idx.Nodes))
+	for _, n := range b.idx.Nodes {
+		out[n.Name] = append(b.setsFor(b.networksOn(n.Name)), nodeSet(n.Name))
 	}
 	return out
+}
+
+func (b *builder) setsFor(networks []*Network) []string {
+	sets := []string{peersSet}
+	for _, n := range networks {
+		sets = append(sets, networkSet(n.Name))
+	}
+	routes := map[*Network]bool{}
+	want := func(n *Network) {
+		if !routes[n] {
+			routes[n] = true
+			sets = append(sets, routeSet(n.Name))
+		}
+	}
+	for _, n := range networks {
+		want(n)
+		for _, i := range n.Imports {
+			want(i.Network)
+		}
+	}
+	return sets
 }

@@ -1,10 +1,10 @@
 package plan
 
 import (
-	"cmp"
-	"maps"
 	"slices"
+	"strings"
 
+	"github.com/vragent/vragent/controller/plan/portmaps"
 	"github.com/vragent/vragent/controller/southbound"
 )
 
@@ -13,26 +13,28 @@ import (
 func (b *builder) interfaces() {
 	b.pods = map[podKey]*Interface{}
 	b.vmis = map[string]*Interface{}
-	for i := range b.idx.pods {
-		p := &b.idx.pods[i]
+	b.groups = map[string][]string{}
+	for i := range b.idx.Pods {
+		p := &b.idx.Pods[i]
 		if p.Node == "" || p.HostNetwork || p.Finished {
 			continue
 		}
-		if b.idx.nodeOf[p.Node] == nil {
+		if b.idx.NodeOf[p.Node] == nil {
 			b.problem("Pod "+p.Ref(), "is on node "+p.Node+", which is not a node of the cluster")
 		}
 		uuid := VMIUUID(p)
 		v := &Interface{
-			UUID:    uuid,
-			Name:    p.Name + "__" + uuid,
-			Pod:     p,
-			Network: b.networkOf(p),
-			desired: map[portMapKey]target{},
+			UUID: uuid, Name: p.Name + "__" + uuid, Project: b.nets.Project(p.Namespace), Pod: p,
+			desired: portmaps.Maps{},
 		}
 		v.report(b.in.Reports[p.Node])
-		b.pods[podKey{p.Namespace, p.Name}] = v
-		b.vmis[uuid] = v
-		b.model.Interfaces = append(b.model.Interfaces, v)
+		b.place(v)
+	}
+	b.fixedAddresses()
+	b.model.Interfaces = slices.DeleteFunc(b.model.Interfaces, func(v *Interface) bool { return v.Refusal != "" })
+	for _, v := range b.model.Interfaces {
+		b.pods[podKey{Namespace: v.Pod.Namespace, Name: v.Pod.Name}] = v
+		b.vmis[v.UUID] = v
 	}
 }
 
@@ -54,45 +56,79 @@ func (v *Interface) report(r *Report) {
 	v.Attached, v.Stale, v.AttachedVMI = true, r.Stale, a
 }
 
+// refuse notes why a pod gets no interface, once for all pods of a namespace
+// whose reason is the namespace's.
+func (b *builder) refuse(v *Interface, object, sentence string) {
+	v.Refusal = sentence
+	b.refused = append(b.refused, v)
+	if of, own := strings.CutPrefix(sentence, object); own {
+		sentence = strings.TrimLeft(of, ": ") // the problem names the object already
+	}
+	b.problem(object, sentence)
+}
+
+// reasonOf is the object whose annotations decide about a pod's network.
+func reasonOf(p *Pod) string {
+	if p.Network != nil || len(p.Faults) > 0 {
+		return "Pod " + p.Ref()
+	}
+	return "Namespace " + p.Namespace
+}
+
 // interfaceResources makes the VMI resources, with the port maps that services
 // want and those that must stay a little longer, and learns which port maps
 // the agents have in their fast path.
 func (b *builder) interfaceResources() {
+	clock := portmaps.Clock{
+		Now: b.in.Now, WakeAt: b.wakeAt,
+		Settled: func(lb string) bool { return b.in.Settled[loadBalancerKey(lb)] },
+	}
 	for _, v := range b.model.Interfaces {
-		old := b.in.Memory.vmis[v.UUID]
-		held := b.hold(v, old)
-		full := maps.Clone(v.desired)
-		for k, h := range held {
-			full[k] = h.target
-		}
-		r := b.add(nodeSet(v.Pod.Node), southbound.Type_TYPE_VMI, v.UUID, &southbound.VMI{
-			Uuid:           v.UUID,
-			Name:           v.Name,
-			VirtualNetwork: v.Network.Name,
-			Namespace:      v.Pod.Namespace,
-			Pod:            v.Pod.Name,
-			PodUid:         v.Pod.UID,
-			PortMaps:       wirePortMaps(full),
-		})
-		m := old.next(v, sentVersion{r.Wire.Version, full})
-		m.held = held
-		b.memory.vmis[v.UUID] = m
-		v.acked = m.acked
+		a := portmaps.Attachment{Attached: v.Attached, Label: v.Label, Addresses: v.Addresses, Acked: v.AckedVersion}
+		m, full := b.in.Memory.vmis[v.UUID].Next(a, v.desired, clock)
+		wire := b.vmi(v)
+		wire.VirtualNetwork = v.Network.Name
+		wire.FixedAddresses = texts(v.Pod.Addresses)
+		wire.PortMaps = wirePortMaps(full)
+		r := b.add(nodeSet(v.Pod.Node), southbound.Type_TYPE_VMI, v.UUID, wire)
+		m.Sent(portmaps.Version{Name: r.Wire.Version, Maps: full})
+		b.memory.vmis[v.UUID], b.memory.places[v.UUID] = m, v.Network.Name
+		v.acked = m.Acked()
 		if v.Attached && len(full) > 0 && v.AckedVersion != r.Wire.Version {
 			b.unacknowledged++
 		}
 	}
+	for _, v := range b.refused {
+		wire := b.vmi(v)
+		wire.Refusal = v.Refusal
+		b.add(nodeSet(v.Pod.Node), southbound.Type_TYPE_VMI, v.UUID, wire)
+	}
 }
 
-func wirePortMaps(full map[portMapKey]target) []*southbound.PortMap {
-	keys := slices.SortedFunc(maps.Keys(full), func(a, b portMapKey) int {
-		return cmp.Or(a.vip.Compare(b.vip), cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.port, b.port))
-	})
-	out := make([]*southbound.PortMap, len(keys))
-	for i, k := range keys {
-		out[i] = &southbound.PortMap{
-			Vip: k.vip.String(), Protocol: uint32(k.protocol), Port: uint32(k.port), Target: uint32(full[k].port),
-		}
+func (b *builder) vmi(v *Interface) *southbound.VMI {
+	return &southbound.VMI{
+		Uuid:           v.UUID,
+		Name:           v.Name,
+		Namespace:      v.Pod.Namespace,
+		Pod:            v.Pod.Name,
+		PodUid:         v.Pod.UID,
+		SecurityGroups: b.securityGroups(v.Project),
+	}
+}
+
+func (b *builder) securityGroups(p *Project) []string {
+	if b.groups[p.Namespace] == nil {
+		b.groups[p.Namespace] = []string{strings.Join(p.SecurityGroup.FQName(), ":")}
+	}
+	return b.groups[p.Namespace]
+}
+
+func wirePortMaps(full portmaps.Maps) []*southbound.PortMap {
+	out := make([]*southbound.PortMap, 0, len(full))
+	for _, k := range full.Sorted() {
+		out = append(out, &southbound.PortMap{
+			Vip: k.VIP.String(), Protocol: uint32(k.Protocol), Port: uint32(k.Port), Target: uint32(full[k].Port),
+		})
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 )
 
 func nodesOf(n int) (*Cluster, map[string]*Report) {
@@ -13,9 +14,16 @@ func nodesOf(n int) (*Cluster, map[string]*Report) {
 	for i := range n {
 		name := fmt.Sprintf("n%03d", i)
 		c.Nodes = append(c.Nodes, Node{Meta: Meta{Name: name}})
-		reports[name] = (&Report{Node: name}).Clone()
+		reports[name] = (&Report{Node: name, Synced: true}).Clone()
 	}
 	return c, reports
+}
+
+// grow leases what is missing, and says what else is wrong.
+func grow(config Config, c *Cluster, leases []Lease, reports map[string]*Report) ([]Lease, []Problem) {
+	w := &world{config: config, cluster: *c, reports: reports, leases: slices.Clone(leases), now: time.Unix(1000, 0)}
+	w.build()
+	return w.leases, w.last.Model.Problems
 }
 
 func prefixes(leases []Lease, node string) []string {
@@ -31,7 +39,7 @@ func prefixes(leases []Lease, node string) []string {
 func TestGrowAtSevenEighths(t *testing.T) {
 	c, reports := nodesOf(2)
 	config := testConfig()
-	leases, problems := Grow(config, c, nil, reports)
+	leases, problems := grow(config, c, nil, reports)
 	if len(problems) > 0 || !slices.Equal(prefixes(leases, "n000"), []string{"198.51.100.0/26", "2001:db8:1::/122"}) {
 		t.Fatal(leases, problems)
 	}
@@ -40,10 +48,10 @@ func TestGrowAtSevenEighths(t *testing.T) {
 		want int
 	}{{0, 1}, {55, 1}, {56, 2}, {64, 2}} {
 		r := reports["n000"].Clone()
-		r.Blocks[BlockKey{"k8s-default-pod-network", netip.MustParsePrefix("198.51.100.0/26")}] = step.used
+		r.Blocks[BlockKey{Network: "k8s-default-pod-network", Prefix: netip.MustParsePrefix("198.51.100.0/26")}] = step.used
 		reports["n000"] = r
 		for range 3 { // saying it again leases nothing more
-			leases, _ = Grow(config, c, leases, reports)
+			leases, _ = grow(config, c, leases, reports)
 		}
 		v4 := slices.DeleteFunc(prefixes(leases, "n000"), func(s string) bool { return netip.MustParsePrefix(s).Addr().Is6() })
 		if len(v4) != step.want {
@@ -56,39 +64,48 @@ func TestGrowWhenNothingIsLeft(t *testing.T) {
 	c, reports := nodesOf(5)
 	config := testConfig()
 	config.PodSubnets = config.PodSubnets[:1] // four blocks
-	leases, problems := Grow(config, c, nil, reports)
+	leases, problems := grow(config, c, nil, reports)
 	if len(leases) != 4 || len(problems) != 1 || problems[0].Object != "Node n004" {
 		t.Fatal(leases, problems)
 	}
 	// n001 leaves the cluster but is still heard of: its block stays its own.
 	c.Nodes = slices.DeleteFunc(c.Nodes, func(n Node) bool { return n.Name == "n001" })
-	if leases, problems = Grow(config, c, leases, reports); len(problems) != 1 {
+	if leases, problems = grow(config, c, leases, reports); len(problems) != 1 {
 		t.Fatal(leases, problems)
 	}
+	// Neither in the cluster nor heard of: after the quarantine it goes to n004.
 	delete(reports, "n001")
-	leases, problems = Grow(config, c, leases, reports)
-	if len(problems) != 0 || !slices.Equal(prefixes(leases, "n004"), []string{"198.51.100.64/26"}) {
-		t.Fatal(leases, problems)
+	w := &world{config: config, cluster: *c, reports: reports, leases: leases, now: time.Unix(1000, 0)}
+	w.build()
+	w.now = w.now.Add(DefaultQuarantine - 1)
+	if w.build(); !slices.Equal(prefixes(w.leases, "n001"), []string{"198.51.100.64/26"}) || w.last.Again != w.now.Add(1) {
+		t.Fatal(w.leases, w.last.Again)
+	}
+	w.now = w.now.Add(1)
+	w.build()
+	w.now = w.now.Add(HoldTime)
+	if w.build(); len(w.last.Model.Problems) != 0 || !slices.Equal(prefixes(w.leases, "n004"), []string{"198.51.100.64/26"}) {
+		t.Fatal(w.leases, w.last.Model.Problems)
 	}
 	// It comes back to find another one in its place.
-	c.Nodes = append(c.Nodes, Node{Meta: Meta{Name: "n001"}})
-	reports["n001"] = (&Report{Node: "n001"}).Clone()
-	if _, problems = Grow(config, c, leases, reports); len(problems) != 1 || problems[0].Object != "Node n001" {
-		t.Fatal(problems)
+	w.cluster.Nodes = append(w.cluster.Nodes, Node{Meta: Meta{Name: "n001"}})
+	reports["n001"] = (&Report{Node: "n001", Synced: true}).Clone()
+	if w.build(); len(w.last.Model.Problems) != 1 || w.last.Model.Problems[0].Object != "Node n001" {
+		t.Fatal(w.last.Model.Problems)
 	}
 }
 
 func TestGrowOnlyForNodesOfTheCluster(t *testing.T) {
 	_, reports := nodesOf(2)
-	if leases, _ := Grow(testConfig(), &Cluster{}, nil, reports); len(leases) != 0 {
+	if leases, _ := grow(testConfig(), &Cluster{}, nil, reports); len(leases) != 0 {
 		t.Error(leases)
 	}
 }
 
 func TestGrowSaysWhichLeasesAreOutside(t *testing.T) {
 	c, reports := nodesOf(1)
-	old := []Lease{{"k8s-default-pod-network", "n000", netip.MustParsePrefix("192.0.2.0/26")}}
-	leases, problems := Grow(testConfig(), c, old, reports)
+	old := []Lease{{Network: "k8s-default-pod-network", Node: "n000", Prefix: netip.MustParsePrefix("192.0.2.0/26")}}
+	leases, problems := grow(testConfig(), c, old, reports)
 	if len(problems) != 1 || len(leases) != 3 {
 		t.Error(leases, problems)
 	}
@@ -106,7 +123,7 @@ func TestGrowProperties(t *testing.T) {
 			before := slices.Clone(leases)
 			shuffled := slices.Clone(leases)
 			r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-			leases, _ = Grow(config, c, shuffled, reports)
+			leases, _ = grow(config, c, shuffled, reports)
 			if err := CheckLeases(leases); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
@@ -120,45 +137,9 @@ func TestGrowProperties(t *testing.T) {
 					t.Fatalf("seed %d: %v is outside", seed, l)
 				}
 				rep := reports[l.Node].Clone()
-				rep.Blocks[BlockKey{l.Network, l.Prefix}] = r.Uint32N(uint32(sizeOf(l.Prefix)) + 1)
+				rep.Blocks[BlockKey{Network: l.Network, Prefix: l.Prefix}] = r.Uint32N(1<<uint(l.Prefix.Addr().BitLen()-l.Prefix.Bits()) + 1)
 				reports[l.Node] = rep
 			}
 		}
-	}
-}
-
-func TestAfter(t *testing.T) {
-	for _, x := range []struct {
-		a, want string
-		length  int
-	}{
-		{"198.51.100.0", "198.51.100.64", 26},
-		{"198.51.100.192", "198.51.101.0", 26},
-		{"198.51.255.255", "198.52.0.0", 32},
-		{"255.255.255.192", "", 26},
-		{"2001:db8::ffc0", "2001:db8::1:0", 122},
-	} {
-		got := after(netip.MustParseAddr(x.a), x.length)
-		if x.want == "" && got.IsValid() || x.want != "" && got != netip.MustParseAddr(x.want) {
-			t.Errorf("after %s/%d: %v, want %s", x.a, x.length, got, x.want)
-		}
-	}
-}
-
-func TestCheckLeases(t *testing.T) {
-	good := Lease{"net", "n1", netip.MustParsePrefix("198.51.100.0/26")}
-	for name, bad := range map[string][]Lease{
-		"twice":     {good, good},
-		"inside":    {good, {"net", "n2", netip.MustParsePrefix("198.51.100.32/27")}},
-		"host bits": {{"net", "n1", netip.MustParsePrefix("198.51.100.1/26")}},
-		"no node":   {{"net", "", good.Prefix}},
-		"no prefix": {{"net", "n1", netip.Prefix{}}},
-	} {
-		if CheckLeases(bad) == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-	if err := CheckLeases([]Lease{good, {"other", "n1", good.Prefix}}); err != nil {
-		t.Error(err)
 	}
 }

@@ -2,19 +2,23 @@ package plan
 
 import (
 	"cmp"
-	"crypto/sha1"
-	"encoding/hex"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/vragent/vragent/controller/plan/cluster"
+	"github.com/vragent/vragent/controller/plan/portmaps"
 )
 
 // Model is the cluster in Contrail's objects, for people and for the REST API.
 // Lists are sorted; a Model is immutable once Build has returned it.
 type Model struct {
 	Cluster          string
+	Projects         []*Project
 	Networks         []*Network
 	Interfaces       []*Interface
+	Pools            []*Pool
 	LoadBalancers    []*LoadBalancer
 	RoutingInstances []*RoutingInstance
 	Problems         []Problem
@@ -27,95 +31,69 @@ type Problem struct {
 	Sentence string
 }
 
-// Network is a virtual-network.
-type Network struct {
-	UUID    string
-	Name    string
-	Project string
-	Subnets []netip.Prefix
-	Service bool // holds VIPs, no pods
-}
-
-// FQName is Contrail's path of names.
-func (n *Network) FQName() []string { return []string{Domain, n.Project, n.Name} }
-
-// Domain is the first element of every fully qualified name.
-const Domain = "default-domain"
-
 // Interface is a virtual-machine-interface: a pod's place in a network.
 type Interface struct {
 	UUID    string
 	Name    string // <pod>__<uuid>
+	Project *Project
 	Pod     *Pod
-	Network *Network
+	Network *Network // never nil in a Model
+	Refusal string   // why it gets no network
 
 	// As the agent reports it; zero while the pod is not attached
 	Attached bool
 	Stale    bool // the agent's stream is lost
 	AttachedVMI
 
-	desired map[portMapKey]target // listeners of VIPs → target ports
-	acked   map[portMapKey]target // those known to be in the fast path
-}
-
-// LoadBalancer is a Service.
-type LoadBalancer struct {
-	UUID      string
-	Name      string // <namespace>-<service>
-	Service   *Service
-	Networks  []*Network // whose pods may use it
-	VIPs      []*FloatingIP
-	Listeners []*Listener
-	Errors    []string // why it is not, or not wholly, in service
-}
-
-// FloatingIP is a VIP, attached to the VMIs of its members.
-type FloatingIP struct {
-	UUID       string
-	Name       string
-	Address    netip.Addr
-	Network    *Network
-	Interfaces []*Interface
-	Maps       []PortMapping
-}
-
-// PortMapping is one line of a floating IP's port map.
-type PortMapping struct {
-	Protocol uint8
-	Port     uint16 // of the VIP
-	Target   uint16 // of the pod
-}
-
-// Listener is a port of a service with its only pool.
-type Listener struct {
-	UUID     string
-	Name     string // <lb>-<proto>-<port>
-	Protocol uint8
-	Port     uint16
-	PoolUUID string
-	Members  []*Member
-}
-
-// Member is a backend of a listener.
-type Member struct {
-	UUID      string
-	Name      string     // namespace/pod, or address:port
-	Interface *Interface // nil: not a VMI
-	Node      string
-	Address   netip.Addr // zero while a VMI has no address of the family
-	Port      uint16
-	V6        bool
-	Draining  bool
-	Pending   string // why agents do not have it yet; empty: announced
+	desired portmaps.Maps // listeners of VIPs → target ports
+	acked   portmaps.Maps // those known to be in the fast path
 }
 
 // RoutingInstance is a VRF as the control node's page shows it.
 type RoutingInstance struct {
 	UUID    string
 	Network *Network
-	Routes  []*Route
+	Routes  []*Route // its own
 
 	byPrefix map[netip.Prefix]*Route
+	imports  []importedInstance
+	vips     []Imported // that its pods may use, of services whose home is elsewhere
+}
+
+type importedInstance struct {
+	*RoutingInstance
+	replyOnly bool
+}
+
+// Imported is a route of another network that is valid here too.
+type Imported struct {
+	*Route
+	From      *Network
+	ReplyOnly bool
+}
+
+// Imported are the routes that a network's imports bring, in no order.
+func (r *RoutingInstance) Imported() iter.Seq[Imported] {
+	return func(yield func(Imported) bool) {
+		for _, i := range r.imports {
+			for _, route := range i.Routes {
+				if route.Kind != "floating-ip" && !yield(Imported{route, i.Network, i.replyOnly}) {
+					return
+				}
+			}
+		}
+		for _, v := range r.vips {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// FQName is Contrail's: the network's path and its last name again.
+func (r *RoutingInstance) FQName() []string {
+	path := r.Network.FQName()
+	return append(path, path[len(path)-1])
 }
 
 // Table is the name of one family's table.
@@ -124,7 +102,7 @@ func (r *RoutingInstance) Table(v6 bool) string {
 	if v6 {
 		family = "inet6.0"
 	}
-	return strings.Join(append(r.Network.FQName(), r.Network.Name), ":") + "." + family
+	return strings.Join(r.FQName(), ":") + "." + family
 }
 
 // Route is a prefix with one path per node that leads to it.
@@ -145,21 +123,8 @@ type RoutePath struct {
 	Stale          bool
 }
 
-// Derive makes the UUID (RFC 9562 version 5) of an object from the names of
-// what it is derived from: the same names give the same UUID, always.
-func Derive(names ...string) string {
-	h := sha1.New()
-	h.Write([]byte("vragent\x00"))
-	for _, n := range names {
-		h.Write([]byte(n))
-		h.Write([]byte{0})
-	}
-	u := h.Sum(nil)[:16]
-	u[6] = u[6]&0x0f | 0x50
-	u[8] = u[8]&0x3f | 0x80
-	s := hex.EncodeToString(u)
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
-}
+// Derive makes the UUID of an object from the names of what it is derived from.
+func Derive(names ...string) string { return cluster.Derive(names...) }
 
 // finish sorts what the stages appended.
 func (m *Model) finish() {
@@ -167,6 +132,8 @@ func (m *Model) finish() {
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Sentence, b.Sentence))
 	}
 	slices.SortFunc(m.Notices, order)
+	m.Notices = slices.Compact(m.Notices)
+	slices.SortFunc(m.Projects, func(a, b *Project) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(m.Problems, order)
 	m.Problems = slices.Compact(m.Problems)
 	for _, r := range m.RoutingInstances {

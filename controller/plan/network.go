@@ -3,76 +3,94 @@ package plan
 import (
 	"net/netip"
 
+	"github.com/vragent/vragent/controller/plan/networks"
 	"github.com/vragent/vragent/controller/southbound"
 )
 
-// networks makes the two networks that every cluster has. Namespaces with
-// networks of their own add theirs here.
-func (b *builder) networks() {
-	c := b.in.Config
-	project := c.Cluster + "-default"
-	pods := &Network{Name: DefaultPodNetwork(c), Project: project, Subnets: c.PodSubnets}
-	services := &Network{Name: c.Cluster + "-default-service-network", Project: project, Subnets: c.ServiceSubnets, Service: true}
-	b.model.Networks = []*Network{pods, services}
-	for _, n := range b.model.Networks {
-		n.UUID = Derive("virtual-network", n.Name)
-		b.model.RoutingInstances = append(b.model.RoutingInstances,
-			&RoutingInstance{UUID: Derive("routing-instance", n.Name), Network: n, byPrefix: map[netip.Prefix]*Route{}})
-	}
-	b.add(networkSet(pods.Name), southbound.Type_TYPE_VIRTUAL_NETWORK, pods.Name, &southbound.VirtualNetwork{
-		Name:           pods.Name,
-		Uuid:           pods.UUID,
-		Subnets:        texts(c.PodSubnets),
-		ServiceSubnets: texts(c.ServiceSubnets),
-		Host:           true,
-	})
-}
+// Virtual networks, as the model has them.
+type (
+	Project = networks.Project
+	Network = networks.Network
+	Kind    = networks.Kind
+	Import  = networks.Import
+)
+
+// Domain is the first element of every fully qualified name.
+const Domain = networks.Domain
+
+// What a network is for.
+const (
+	DefaultPods = networks.DefaultPods
+	Isolated    = networks.Isolated
+	Custom      = networks.Custom
+	Services    = networks.Services
+	External    = networks.External
+)
 
 // DefaultPodNetwork is the name of the network that pods are in by default.
-func DefaultPodNetwork(c Config) string { return c.Cluster + "-default-pod-network" }
+func DefaultPodNetwork(c Config) string { return c.networks().Pods("default") }
 
-func (b *builder) defaultPodNetwork() *Network { return b.model.Networks[0] }
-func (b *builder) serviceNetwork() *Network    { return b.model.Networks[1] }
-
-// networkOf is the network a pod's interface is in.
-func (b *builder) networkOf(*Pod) *Network { return b.defaultPodNetwork() }
-
-// networksUsing are the networks whose pods may use a service.
-func (b *builder) networksUsing(*Service) []*Network { return []*Network{b.defaultPodNetwork()} }
-
-// networksOn are the networks present on a node: that of its host vif and
-// those of its pods.
-func (b *builder) networksOn(string) []*Network { return []*Network{b.defaultPodNetwork()} }
-
-// tunnelAddresses finds where the tunnels of each node end: as its agent says,
-// or, while it has said nothing, as Kubernetes does. Of two nodes with one
-// address, that one keeps it which has it in Kubernetes too, else the first by
-// name; nothing is sent to the other.
-func (b *builder) tunnelAddresses() {
-	b.tunnels = map[string]netip.Addr{}
-	owner := map[netip.Addr]string{}
-	claim := func(sure bool) {
-		for _, n := range b.idx.nodes {
-			a := n.Address
-			if r := b.in.Reports[n.Name]; r != nil && r.Tunnel.IsValid() {
-				a = r.Tunnel
-			}
-			if !a.IsValid() || sure != (a == n.Address) {
-				continue
-			}
-			if first, taken := owner[a]; taken {
-				b.problem("Node "+n.Name, "tunnel address "+a.String()+" is already that of node "+first)
-				continue
-			}
-			owner[a], b.tunnels[n.Name] = n.Name, a
-		}
-	}
-	claim(true)
-	claim(false)
+func (c Config) networks() networks.Config {
+	return networks.Config{Cluster: c.Cluster, PodSubnets: c.PodSubnets, ServiceSubnets: c.ServiceSubnets}
 }
 
-// tunnel is where the tunnels of a node end; the zero Addr: nowhere.
-func (b *builder) tunnel(node string) netip.Addr { return b.tunnels[node] }
+// networks makes all networks, each with its routing instance.
+func (b *builder) networks() {
+	b.nets = networks.New(networks.Input{
+		Config: b.in.Config.networks(), Namespaces: b.idx.Namespaces, VirtualNetworks: b.idx.VirtualNetworks,
+		Leases: b.leases, Outside: b.in.Memory.outside,
+	})
+	b.memory.outside = b.nets.Outside()
+	for _, p := range b.nets.Problems {
+		b.problem(p.Object, p.Sentence)
+	}
+	b.model.Networks = b.nets.All
+	b.instances = make(map[string]*RoutingInstance, len(b.nets.All))
+	for _, n := range b.nets.All {
+		r := &RoutingInstance{UUID: Derive("routing-instance", n.Name), Network: n, byPrefix: map[netip.Prefix]*Route{}}
+		b.instances[n.Name] = r
+		b.model.RoutingInstances = append(b.model.RoutingInstances, r)
+	}
+}
+
+func (b *builder) hostNetwork() *Network { return b.nets.Host() }
+
+func (b *builder) networkOf(p *Pod) (*Network, string) { return b.nets.Of(p) }
+
+func (b *builder) networkOfNamespace(name string) (*Network, string) { return b.nets.OfNamespace(name) }
+
+// networkResources sends each network with pods to the nodes it is present on.
+func (b *builder) networkResources() {
+	serving := map[*Network]bool{}
+	for _, lb := range b.model.LoadBalancers {
+		if len(lb.Networks) > 1 {
+			serving[lb.Home] = true
+		}
+	}
+	b.nets.Import(serving)
+	for _, n := range b.nets.All {
+		if n.HasPods() {
+			b.networkResource(n)
+		}
+	}
+}
+
+func (b *builder) networkResource(n *Network) {
+	body := &southbound.VirtualNetwork{
+		Name:           n.Name,
+		Uuid:           n.UUID,
+		Subnets:        texts(n.Subnets),
+		ServiceSubnets: texts(b.in.Config.ServiceSubnets),
+		Host:           n.Kind == DefaultPods,
+		Translated:     n.Translated(),
+		FqName:         n.FQName(),
+		NoOutside:      n.NoOutside,
+	}
+	for _, i := range n.Imports {
+		body.Imports = append(body.Imports, &southbound.Import{VirtualNetwork: i.Network.Name, ReplyOnly: i.ReplyOnly})
+	}
+	b.add(networkSet(n.Name), southbound.Type_TYPE_VIRTUAL_NETWORK, n.Name, body)
+}
 
 func texts[T interface{ String() string }](in []T) []string {
 	out := make([]string, len(in))

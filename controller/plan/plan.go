@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/vragent/vragent/controller/plan/cluster"
 	"github.com/vragent/vragent/controller/southbound"
 )
 
@@ -19,6 +20,12 @@ type Config struct {
 	ServiceSubnets []netip.Prefix
 	BlockBits4     int // prefix length of a node's block, IPv4
 	BlockBits6     int // the same, IPv6
+	// SharedServices (namespace/name) are usable from every network: DNS, the API server.
+	SharedServices []string
+	PublicPool     *FQName // floating IPs of services whose annotations name none; nil: none
+	NodePorts      bool    // nodes serve them, without kube-proxy
+	// Quarantine is how long a block is unused before it is given back. 0: DefaultQuarantine.
+	Quarantine time.Duration
 }
 
 // Input is everything a plan depends on.
@@ -39,6 +46,12 @@ type Output struct {
 	Model   *Model
 	Intents *Intents
 	Memory  *Memory
+	// Leases are to be made and given up; the next Build is to see the outcome.
+	Leases Leases
+	// Statuses are of the services that are to have another one.
+	Statuses []Status
+	// Again is when to plan anew although nothing happens; the zero Time: never.
+	Again time.Time
 	// Unacknowledged counts the attached VMIs whose agent has not yet said
 	// that the current version of their port maps is in the fast path.
 	Unacknowledged int
@@ -50,26 +63,35 @@ func Build(in Input) *Output {
 	b := &builder{
 		in:     in,
 		memory: in.Memory.next(),
-		idx:    index(in.Cluster),
+		idx:    cluster.NewIndex(in.Cluster),
 		model:  &Model{Cluster: in.Config.Cluster},
 		sets:   map[string]Set{},
 	}
 	if b.in.Memory == nil {
 		b.in.Memory = &Memory{}
 	}
+	b.readLeases()
 	b.tunnelAddresses()
 	b.networks()
 	b.interfaces()
+	b.presence()
+	b.leaseBlocks()
 	b.loadBalancers()
+	b.networkResources()   // needs every service's home: who is answered by whom
 	b.interfaceResources() // needs every port map; decides which members may be announced
 	b.loadBalancerResources()
 	b.routingInstances()
 	b.nodeResources()
+	b.remarks()
+	b.model.Projects = b.nets.Projects
 	b.model.finish()
 	return &Output{
 		Model:          b.model,
 		Intents:        &Intents{Sets: b.sets, Nodes: b.subscriptions()},
 		Memory:         b.memory,
+		Leases:         b.made,
+		Statuses:       b.statuses,
+		Again:          b.again,
 		Unacknowledged: b.unacknowledged,
 	}
 }
@@ -78,21 +100,33 @@ func Build(in Input) *Output {
 type builder struct {
 	// Set once by Build
 	in  Input
-	idx *indexed
+	idx *cluster.Index
 
 	// Growing, stage by stage
-	model          *Model
-	memory         *Memory
-	sets           map[string]Set
-	tunnels        map[string]netip.Addr // by node
-	pods           map[podKey]*Interface
-	vmis           map[string]*Interface
-	vips           map[netip.Addr]*LoadBalancer
+	model   *Model
+	memory  *Memory
+	sets    map[string]Set
+	tunnels map[string]netip.Addr // by node
+	again   time.Time
+	placing
+	leasing
+	balancing
 	unacknowledged int
+}
+
+// wakeAt asks for another plan at that time, or before; the zero Time asks for none.
+func (b *builder) wakeAt(t time.Time) {
+	if !t.IsZero() && (b.again.IsZero() || t.Before(b.again)) {
+		b.again = t
+	}
 }
 
 func (b *builder) problem(object, sentence string) {
 	b.model.Problems = append(b.model.Problems, Problem{Object: object, Sentence: sentence})
+}
+
+func (b *builder) notice(object, sentence string) {
+	b.model.Notices = append(b.model.Notices, Problem{Object: object, Sentence: sentence})
 }
 
 func (b *builder) add(set string, t southbound.Type, name string, body message) *Resource {

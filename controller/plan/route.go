@@ -12,25 +12,38 @@ import (
 // routingInstances shows, per network, what the nodes say leads to them, and
 // sends the blocks' routes to the other nodes.
 func (b *builder) routingInstances() {
-	known := map[string]*RoutingInstance{}
-	for _, r := range b.model.RoutingInstances {
-		known[r.Network.Name] = r
-	}
-	leases := map[string][]Lease{}
-	for _, l := range b.in.Leases {
-		leases[l.Node] = append(leases[l.Node], l)
-	}
-	for _, n := range b.idx.nodes {
+	for _, n := range b.idx.Nodes {
 		r := b.in.Reports[n.Name]
 		if r == nil || !b.tunnel(n.Name).IsValid() {
 			continue
 		}
 		for _, k := range slices.SortedFunc(maps.Keys(r.Routes), compareRouteKey) {
-			ri := known[k.VRF]
+			ri := b.instances[k.VRF]
 			if ri == nil || !validLabel(r.Routes[k].Label) {
 				continue
 			}
-			b.localRoute(ri, r, k, leases[n.Name])
+			b.localRoute(ri, r, k, b.leasesOf[n.Name])
+		}
+	}
+	b.importRoutes()
+}
+
+// importRoutes shows what is valid in a network besides its own routes.
+func (b *builder) importRoutes() {
+	for _, r := range b.model.RoutingInstances {
+		for _, i := range r.Network.Imports {
+			r.imports = append(r.imports, importedInstance{b.instances[i.Network.Name], i.ReplyOnly})
+		}
+	}
+	for _, lb := range b.model.LoadBalancers {
+		home := b.instances[lb.Home.Name]
+		for vip := range lb.Addresses() {
+			route := home.byPrefix[netip.PrefixFrom(vip.Address, vip.Address.BitLen())]
+			for _, n := range lb.Networks {
+				if route != nil && n != lb.Home {
+					b.instances[n.Name].vips = append(b.instances[n.Name].vips, Imported{route, lb.Home, false})
+				}
+			}
 		}
 	}
 }
@@ -43,7 +56,8 @@ func (b *builder) localRoute(ri *RoutingInstance, r *Report, k RouteKey, leases 
 		Node: r.Node, NextHop: b.tunnel(r.Node), Label: local.Label,
 		Encapsulations: local.Encapsulations, Stale: r.Stale,
 	}
-	if lb := b.vips[k.Prefix.Addr()]; lb != nil && k.Prefix.IsSingleIP() {
+	lb := b.vips[k.Prefix.Addr()]
+	if lb != nil && k.Prefix.IsSingleIP() && (ri.Network == lb.Home || slices.Contains(lb.Networks, ri.Network)) {
 		path.Members = b.membersOf(r.Node, local.VMIs)
 		b.vipRoute(lb, k.Prefix, path)
 		return
@@ -60,7 +74,7 @@ func (b *builder) localRoute(ri *RoutingInstance, r *Report, k RouteKey, leases 
 		}
 		return
 	}
-	if !covers(b.in.Config.ServiceSubnets, k.Prefix.Addr()) { // a VIP that has just gone is no fault
+	if !k.Prefix.IsSingleIP() || covers(ri.Network.Subnets, k.Prefix.Addr()) { // else a VIP that has just gone, which is no fault
 		b.problem("Node "+r.Node, "announces "+k.Prefix.String()+" in "+k.VRF+", which is not leased to it")
 	}
 }
@@ -68,7 +82,7 @@ func (b *builder) localRoute(ri *RoutingInstance, r *Report, k RouteKey, leases 
 // blockRoute tells the other nodes where a block is.
 func (b *builder) blockRoute(k RouteKey, p RoutePath) {
 	prefix := k.Prefix.String()
-	r := b.add(networkSet(k.VRF), southbound.Type_TYPE_ROUTE, k.VRF+"/"+prefix, &southbound.Route{
+	r := b.add(routeSet(k.VRF), southbound.Type_TYPE_ROUTE, k.VRF+"/"+prefix, &southbound.Route{
 		VirtualNetwork: k.VRF,
 		Prefix:         prefix,
 		Paths:          []*southbound.Path{{Node: p.Node, TunnelAddress: p.NextHop.String(), Label: p.Label}},
@@ -76,11 +90,12 @@ func (b *builder) blockRoute(k RouteKey, p RoutePath) {
 	r.NotFor = p.Node
 }
 
-// vipRoute shows a VIP in its own network and in those that use it.
+// vipRoute shows a VIP in the network of its service and in that of the VIPs.
 func (b *builder) vipRoute(lb *LoadBalancer, prefix netip.Prefix, p RoutePath) {
-	for _, ri := range b.model.RoutingInstances {
-		if ri.Network == b.serviceNetwork() || slices.Contains(lb.Networks, ri.Network) {
-			ri.add(prefix, "floating-ip", lb.Name, p)
+	b.instances[lb.Home.Name].add(prefix, "floating-ip", lb.Name, p)
+	for f := range lb.Addresses() {
+		if f.Address == prefix.Addr() {
+			b.instances[f.Network.Name].add(prefix, "floating-ip", lb.Name, p)
 		}
 	}
 }

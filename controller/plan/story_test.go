@@ -79,6 +79,7 @@ type world struct {
 	settled  map[Key]bool
 	now      time.Time
 	last     *Output
+	asked    []string // nodes whose subscriptions are to be said
 	lastText map[string]string
 }
 
@@ -101,34 +102,81 @@ func newWorld() *world {
 	}
 }
 
-func meta(kind, name string, created int64) Meta {
-	return Meta{Namespace: "default", Name: name, UID: Derive(kind, name), Created: time.Unix(created, 0)}
+// meta is of namespace/name, or of a name in namespace default.
+func meta(kind, ref string, created int64) Meta {
+	m := Meta{Namespace: "default", Name: ref, UID: Derive(kind, ref), Created: time.Unix(created, 0)}
+	if namespace, name, given := strings.Cut(ref, "/"); given {
+		m.Namespace, m.Name = namespace, name
+	}
+	return m
 }
+
+// is tells whether an object is meant by namespace/name, or by a name in
+// namespace default.
+func is(m Meta, ref string) bool { return m.Ref() == ref || m.Ref() == "default/"+ref }
 
 // do is one command of a story; a flat switch.
 func (w *world) do(f []string) error {
 	switch f[0] {
-	case "node": // NAME ADDRESS [kubernetes]
+	case "node": // NAME ADDRESS [kubernetes] [zone=ZONE]
 		n := Node{Meta: meta("Node", f[1], 0)}
 		n.Namespace = ""
-		if len(f) > 3 {
+		if slices.Contains(f, "kubernetes") {
 			n.Address = netip.MustParseAddr(f[2])
 		}
+		n.Zone = option(f, "zone")
+		_ = w.remove("node", f[1])
 		w.cluster.Nodes = append(w.cluster.Nodes, n)
 		w.reports[f[1]] = (&Report{Node: f[1], Tunnel: netip.MustParseAddr(f[2]), Synced: true}).Clone()
-	case "pod": // NODE NAME [host|done]
-		p := Pod{Meta: meta("Pod", f[2], 0), Node: f[1], HostNetwork: slices.Contains(f, "host"), Finished: slices.Contains(f, "done")}
-		if f[1] == "-" {
-			p.Node = ""
+	case "namespace":
+		return w.namespace(f)
+	case "network":
+		return w.network(f)
+	case "pod":
+		return w.addPod(f)
+	case "pods": // NODE N: so many besides the others; their VMIs are not said
+		return w.manyPods(f)
+	case "empty": // NODE: no pods are attached any more
+		w.report(f[1], func(r *Report) {
+			clear(r.VMIs)
+			clear(r.Blocks)
+		})
+	case "host": // NODE ADDRESS …
+		w.report(f[1], func(r *Report) {
+			for _, a := range f[2:] {
+				r.Host = append(r.Host, netip.MustParseAddr(a))
+			}
+		})
+	case "used": // NODE NETWORK PREFIX N
+		n, err := strconv.Atoi(f[4])
+		w.report(f[1], func(r *Report) { r.Blocks[BlockKey{Network: f[2], Prefix: netip.MustParsePrefix(f[3])}] = uint32(n) })
+		return err
+	case "restart": // of the controller: no agent has said anything yet
+		w.memory = nil
+		for n := range w.reports {
+			w.reports[n] = (&Report{Node: n, Tunnel: w.reports[n].Tunnel}).Clone()
 		}
-		w.cluster.Pods = append(w.cluster.Pods, p)
-	case "service": // NAME VIP[,VIP] PORTNAME/PROTO/PORT … [created=N]
+	case "synced": // NODE: it has said all
+		w.report(f[1], func(r *Report) { r.Synced = true })
+	case "back": // NODE: its stream
+		w.report(f[1], func(r *Report) { r.Stale = false })
+	case "sets": // NODE: say what it subscribes to
+		w.asked = append(w.asked, f[1])
+	case "unserved": // KIND NAME
+		w.cluster.Unserved = append(w.cluster.Unserved, Unserved{Meta: meta(f[1], f[2], 0), Kind: f[1]})
+	case "service":
 		return w.service(f)
-	case "slice": // NAME SERVICE 4|6 PORTNAME/PROTO/PORT ENDPOINT …
+	case "slice":
 		return w.slice(f)
+	case "pool":
+		return w.pool(f)
+	case "configure":
+		return w.configure(f)
+	case "write": // the statuses that the last plan asks for
+		return w.write()
 	case "remove": // KIND NAME
 		return w.remove(f[1], f[2])
-	case "attach": // POD LABEL ADDRESS …
+	case "attach": // POD LABEL ADDRESS … [cluster=ADDRESS …]
 		return w.attach(f)
 	case "detach": // POD
 		p := w.pod(f[1])
@@ -159,81 +207,23 @@ func portOf(s string) (name string, proto uint8, port uint16, err error) {
 	return part[0], map[string]uint8{"tcp": TCP, "udp": UDP, "sctp": SCTP}[part[1]], uint16(n), err
 }
 
-func (w *world) service(f []string) error {
-	s := Service{Meta: meta("Service", f[1], 100)}
-	for a := range strings.SplitSeq(f[2], ",") {
-		s.VIPs = append(s.VIPs, netip.MustParseAddr(a))
-	}
-	for _, x := range f[3:] {
-		if c, ok := strings.CutPrefix(x, "created="); ok {
-			n, err := strconv.Atoi(c)
-			if err != nil {
-				return err
-			}
-			s.Created = time.Unix(int64(n), 0)
-			continue
-		}
-		if x == "publish-not-ready" {
-			s.PublishNotReady = true
-			continue
-		}
-		name, proto, port, err := portOf(x)
-		if err != nil {
-			return err
-		}
-		s.Ports = append(s.Ports, ServicePort{name, proto, port})
-	}
-	w.cluster.Services = append(w.cluster.Services, s)
-	return nil
-}
-
-// slice: an endpoint is pod=NAME or an address, and may end in :not-ready,
-// :serving or :terminating.
-func (w *world) slice(f []string) error {
-	_ = w.remove("slice", f[1]) // saying it again replaces it
-	s := EndpointSlice{Meta: meta("EndpointSlice", f[1], 0), Service: f[2], V6: f[3] == "6"}
-	name, proto, port, err := portOf(f[4])
-	if err != nil {
-		return err
-	}
-	s.Ports = []EndpointPort{{name, proto, port}}
-	yes, no := true, false
-	for _, x := range f[5:] {
-		who, condition, _ := strings.Cut(x, ",")
-		e := Endpoint{Address: netip.MustParseAddr("198.51.100.250")}
-		if s.V6 {
-			e.Address = netip.MustParseAddr("2001:db8:1::fa")
-		}
-		if pod, ok := strings.CutPrefix(who, "pod="); ok {
-			e.Pod = &PodRef{Name: pod}
-		} else {
-			e.Address = netip.MustParseAddr(who)
-		}
-		switch condition {
-		case "not-ready":
-			e.Ready, e.Serving = &no, &no
-		case "serving":
-			e.Ready, e.Serving = &no, &yes
-		case "terminating":
-			e.Ready, e.Serving, e.Terminating = &no, &yes, &yes
-		}
-		s.Endpoints = append(s.Endpoints, e)
-	}
-	w.cluster.Slices = append(w.cluster.Slices, s)
-	return nil
-}
-
 func (w *world) remove(kind, name string) error {
 	c := &w.cluster
 	switch kind {
 	case "node":
-		c.Nodes = slices.DeleteFunc(c.Nodes, func(o Node) bool { return o.Name == name })
+		c.Nodes = slices.DeleteFunc(c.Nodes, func(o Node) bool { return is(o.Meta, name) })
 	case "pod":
-		c.Pods = slices.DeleteFunc(c.Pods, func(o Pod) bool { return o.Name == name })
+		c.Pods = slices.DeleteFunc(c.Pods, func(o Pod) bool { return is(o.Meta, name) })
+	case "namespace":
+		c.Namespaces = slices.DeleteFunc(c.Namespaces, func(o Namespace) bool { return is(o.Meta, name) })
+	case "network":
+		c.VirtualNetworks = slices.DeleteFunc(c.VirtualNetworks, func(o VirtualNetwork) bool { return is(o.Meta, name) })
 	case "service":
-		c.Services = slices.DeleteFunc(c.Services, func(o Service) bool { return o.Name == name })
+		c.Services = slices.DeleteFunc(c.Services, func(o Service) bool { return is(o.Meta, name) })
+	case "pool":
+		c.Pools = slices.DeleteFunc(c.Pools, func(o FloatingIPPool) bool { return is(o.Meta, name) })
 	case "slice":
-		c.Slices = slices.DeleteFunc(c.Slices, func(o EndpointSlice) bool { return o.Name == name })
+		c.Slices = slices.DeleteFunc(c.Slices, func(o EndpointSlice) bool { return is(o.Meta, name) })
 	default:
 		return fmt.Errorf("unknown kind %s", kind)
 	}
@@ -242,7 +232,7 @@ func (w *world) remove(kind, name string) error {
 
 func (w *world) pod(name string) *Pod {
 	for i := range w.cluster.Pods {
-		if w.cluster.Pods[i].Name == name {
+		if is(w.cluster.Pods[i].Meta, name) {
 			return &w.cluster.Pods[i]
 		}
 	}
@@ -260,7 +250,11 @@ func (w *world) attach(f []string) error {
 	label, err := strconv.ParseUint(f[2], 10, 32)
 	a := AttachedVMI{Label: uint32(label)}
 	for _, x := range f[3:] {
-		a.Addresses = append(a.Addresses, netip.MustParseAddr(x))
+		if c, cluster := strings.CutPrefix(x, "cluster="); cluster {
+			a.ClusterAddresses = append(a.ClusterAddresses, netip.MustParseAddr(c))
+		} else {
+			a.Addresses = append(a.Addresses, netip.MustParseAddr(x))
+		}
 	}
 	w.report(p.Node, func(r *Report) { r.VMIs[VMIUUID(p)] = a })
 	return err
@@ -272,7 +266,7 @@ func (w *world) route(f []string) error {
 	for _, pod := range f[5:] {
 		l.VMIs = append(l.VMIs, VMIUUID(w.pod(pod)))
 	}
-	w.report(f[1], func(r *Report) { r.Routes[RouteKey{f[2], netip.MustParsePrefix(f[3])}] = l })
+	w.report(f[1], func(r *Report) { r.Routes[RouteKey{VRF: f[2], Prefix: netip.MustParsePrefix(f[3])}] = l })
 	return err
 }
 
@@ -289,24 +283,38 @@ func (w *world) acknowledge(node string) {
 
 // plan makes the next plan and says what it changes.
 func (w *world) plan() []string {
-	leases, problems := Grow(w.config, &w.cluster, w.leases, w.reports)
-	w.leases = leases
-	w.last = Build(Input{
-		Config: w.config, Cluster: &w.cluster, Leases: leases, Reports: w.reports,
-		Memory: w.memory, Settled: w.settled, Now: w.now,
-	})
-	w.memory, w.settled = w.last.Memory, nil
+	w.build()
+	w.settled = nil
 	text := map[string]string{}
 	for name, set := range w.last.Intents.Sets {
-		name = strings.TrimPrefix(name, "network/k8s-default-")
+		name = strings.TrimPrefix(strings.TrimPrefix(name, "routes/"), "network/")
+		name = strings.TrimPrefix(name, "k8s-default-")
 		for _, r := range set {
+			if strings.HasPrefix(describe(r), "vmi many-") {
+				continue // made by the dozen
+			}
 			text[name+": "+r.Key.Type.String()[len("TYPE_"):]+" "+r.Name] = name + ": " + describe(r)
 		}
 	}
-	for _, p := range append(problems, w.last.Model.Problems...) {
+	for l := range w.memory.resting {
+		if r := w.memory.resting[l]; !r.Retired.IsZero() && r.Ended.IsZero() {
+			text["retired"+blockName(l)+l.Node] = "retired " + blockName(l) + " of " + l.Node
+		}
+	}
+	for i := range w.last.Statuses {
+		text["status "+w.last.Statuses[i].UID] = describeStatus(&w.last.Statuses[i])
+	}
+	for _, p := range w.last.Model.Notices {
+		text["notice "+p.Object+p.Sentence] = "notice " + p.Object + ": " + p.Sentence
+	}
+	for _, p := range w.last.Model.Problems {
 		text["problem "+p.Object+p.Sentence] = "problem " + p.Object + ": " + p.Sentence
 	}
 	var out []string
+	for _, node := range w.asked {
+		out = append(out, "= "+node+": "+strings.Join(w.last.Intents.Nodes[node], " "))
+	}
+	w.asked = nil
 	for k, now := range text {
 		switch before, known := w.lastText[k]; {
 		case !known:
@@ -325,6 +333,23 @@ func (w *world) plan() []string {
 	return out
 }
 
+// build plans until nothing has to be leased or given up any more.
+func (w *world) build() {
+	for range 3 {
+		w.last = Build(Input{
+			Config: w.config, Cluster: &w.cluster, Leases: w.leases, Reports: w.reports,
+			Memory: w.memory, Settled: w.settled, Now: w.now,
+		})
+		w.memory = w.last.Memory
+		change := w.last.Leases
+		if len(change.Create)+len(change.Delete) == 0 {
+			return
+		}
+		w.leases = slices.DeleteFunc(append(w.leases, change.Create...), func(l Lease) bool { return slices.Contains(change.Delete, l) })
+	}
+	panic("leases do not come to rest")
+}
+
 // describe decodes a resource as an agent does.
 func describe(r *Resource) string {
 	switch r.Key.Type {
@@ -333,12 +358,18 @@ func describe(r *Resource) string {
 		return fmt.Sprintf("node %s %s", n.Name, n.TunnelAddress)
 	case southbound.Type_TYPE_VIRTUAL_NETWORK:
 		n := decoded(r, &southbound.VirtualNetwork{})
-		return fmt.Sprintf("network %s %v services %v", n.Name, n.Subnets, n.ServiceSubnets)
+		return describeNetwork(n)
+	case southbound.Type_TYPE_NODE_CONFIG:
+		return "zone " + decoded(r, &southbound.NodeConfig{}).Zone
 	case southbound.Type_TYPE_BLOCK:
-		return "block " + decoded(r, &southbound.Block{}).Prefix
+		l := decoded(r, &southbound.Block{})
+		if l.VirtualNetwork != "k8s-default-pod-network" {
+			return "block " + l.Prefix + " of " + l.VirtualNetwork
+		}
+		return "block " + l.Prefix
 	case southbound.Type_TYPE_VMI:
 		v := decoded(r, &southbound.VMI{})
-		s := "vmi " + v.Pod
+		s := describeVMI(v)
 		for _, m := range v.PortMaps {
 			s += fmt.Sprintf(" %s %s/%d→%d", m.Vip, strings.ToLower(ProtocolName(uint8(m.Protocol))), m.Port, m.Target)
 		}
@@ -354,23 +385,6 @@ func describe(r *Resource) string {
 		return s
 	}
 	return "?"
-}
-
-func describeBalancer(lb *southbound.LoadBalancer) string {
-	s := fmt.Sprintf("lb %s %s", lb.Name, strings.Join(lb.Vips, ","))
-	for _, l := range lb.Listeners {
-		s += fmt.Sprintf(" | %s/%d", strings.ToLower(ProtocolName(uint8(l.Protocol))), l.Port)
-		for _, m := range l.Members {
-			s += fmt.Sprintf(" %s:%d", strings.TrimPrefix(m.Name, "default/"), m.Port)
-			if m.Vmi != "" {
-				s += fmt.Sprintf("@%s(%d)", m.Node, m.Label)
-			}
-			if m.Draining {
-				s += " draining"
-			}
-		}
-	}
-	return s
 }
 
 func decoded[T proto.Message](r *Resource, m T) T {

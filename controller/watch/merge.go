@@ -42,19 +42,21 @@ func merge(files map[string]*file) *merger {
 		if c == nil {
 			continue
 		}
-		m.out.Namespaces = append(m.out.Namespaces, admit(m, name, "Namespace", c.Namespaces, func(o *plan.Namespace) *plan.Meta { return &o.Meta })...)
-		m.out.Nodes = append(m.out.Nodes, admit(m, name, "Node", c.Nodes, func(o *plan.Node) *plan.Meta { return &o.Meta })...)
-		m.out.Pods = append(m.out.Pods, admit(m, name, "Pod", c.Pods, func(o *plan.Pod) *plan.Meta { return &o.Meta })...)
-		m.out.Services = append(m.out.Services, admit(m, name, "Service", c.Services, func(o *plan.Service) *plan.Meta { return &o.Meta })...)
-		m.out.Slices = append(m.out.Slices, admit(m, name, "EndpointSlice", c.Slices, func(o *plan.EndpointSlice) *plan.Meta { return &o.Meta })...)
+		admit(m, name, &m.out.Namespaces, c.Namespaces, func(o *plan.Namespace) (string, *plan.Meta) { return "Namespace", &o.Meta })
+		admit(m, name, &m.out.Nodes, c.Nodes, func(o *plan.Node) (string, *plan.Meta) { return "Node", &o.Meta })
+		admit(m, name, &m.out.Pods, c.Pods, func(o *plan.Pod) (string, *plan.Meta) { return "Pod", &o.Meta })
+		admit(m, name, &m.out.Services, c.Services, func(o *plan.Service) (string, *plan.Meta) { return "Service", &o.Meta })
+		admit(m, name, &m.out.Slices, c.Slices, func(o *plan.EndpointSlice) (string, *plan.Meta) { return "EndpointSlice", &o.Meta })
+		admit(m, name, &m.out.VirtualNetworks, c.VirtualNetworks, func(o *plan.VirtualNetwork) (string, *plan.Meta) { return "VirtualNetwork", &o.Meta })
+		admit(m, name, &m.out.Pools, c.Pools, func(o *plan.FloatingIPPool) (string, *plan.Meta) { return "FloatingIPPool", &o.Meta })
+		admit(m, name, &m.out.Unserved, c.Unserved, func(o *plan.Unserved) (string, *plan.Meta) { return o.Kind, &o.Meta })
 	}
 	return m
 }
 
-func admit[T any](m *merger, file, kind string, in []T, meta func(*T) *plan.Meta) []T {
-	var out []T
+func admit[T any](m *merger, file string, out *[]T, in []T, identity func(*T) (string, *plan.Meta)) {
 	for i := range in {
-		o := meta(&in[i])
+		kind, o := identity(&in[i])
 		k := objectKey{kind, o.Namespace, o.Name}
 		if first, again := m.names[k]; again {
 			m.problem(k, fmt.Sprintf("is in %s and again in %s; the first one counts", first, file))
@@ -67,9 +69,8 @@ func admit[T any](m *merger, file, kind string, in []T, meta func(*T) *plan.Meta
 		m.names[k] = file
 		m.uids[[2]string{kind, o.UID}] = k
 		m.born[k] = o.Created
-		out = append(out, in[i])
+		*out = append(*out, in[i])
 	}
-	return out
 }
 
 func (m *merger) problem(k objectKey, sentence string) {

@@ -14,7 +14,9 @@ import (
 	strictjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/vragent/vragent/conf/v1alpha1"
 	"github.com/vragent/vragent/controller/plan"
+	"github.com/vragent/vragent/controller/watch/convert"
 )
 
 // document is one YAML document of a file.
@@ -118,24 +120,32 @@ func (c *collector) object(j []byte) error {
 	if err := json.Unmarshal(j, &head); err != nil {
 		return errors.New("is no Kubernetes object")
 	}
-	switch kind := head.APIVersion + " " + head.Kind; kind {
+	switch head.APIVersion + " " + head.Kind {
 	case "v1 List":
 		return c.list(j)
 	case "v1 Namespace":
-		return decode(j, c, "Namespace", c.namespace)
+		return decode(c, j, "Namespace", convert.Namespace, &c.out.Namespaces)
 	case "v1 Node":
-		return decode(j, c, "Node", c.node)
+		return decode(c, j, "Node", convert.Node, &c.out.Nodes)
 	case "v1 Pod":
-		return decode(j, c, "Pod", c.pod)
+		return decode(c, j, "Pod", convert.Pod, &c.out.Pods)
 	case "v1 Service":
-		return decode(j, c, "Service", c.service)
+		return decode(c, j, "Service", convert.Service, &c.out.Services)
 	case "discovery.k8s.io/v1 EndpointSlice":
-		return decode(j, c, "EndpointSlice", c.slice)
+		return decode(c, j, "EndpointSlice", convert.Slice, &c.out.Slices)
+	case "networking.k8s.io/v1 NetworkPolicy":
+		return decode(c, j, "NetworkPolicy", convert.NetworkPolicy, &c.out.Unserved)
+	case "networking.k8s.io/v1 Ingress":
+		return decode(c, j, "Ingress", convert.Ingress, &c.out.Unserved)
+	case v1alpha1.GroupVersion.String() + " VirtualNetwork":
+		return decode(c, j, "VirtualNetwork", convert.VirtualNetwork, &c.out.VirtualNetworks)
+	case v1alpha1.GroupVersion.String() + " FloatingIPPool":
+		return decode(c, j, "FloatingIPPool", convert.Pool, &c.out.Pools)
 	case " ":
 		return errors.New("field apiVersion, kind: missing")
 	default:
-		return fmt.Errorf("kind %q of apiVersion %q is not read here: only v1 Namespace, Node, Pod, Service, List and discovery.k8s.io/v1 EndpointSlice are",
-			head.Kind, head.APIVersion)
+		return fmt.Errorf("kind %q of apiVersion %q is not read here: only v1 Namespace, Node, Pod, Service, List, discovery.k8s.io/v1 EndpointSlice, "+
+			"networking.k8s.io/v1 NetworkPolicy, Ingress and vragent.io/v1alpha1 VirtualNetwork, FloatingIPPool are", head.Kind, head.APIVersion)
 	}
 }
 
@@ -156,15 +166,27 @@ func (c *collector) list(j []byte) error {
 	return nil
 }
 
-// decode reads one object strictly and hands it to its conversion.
-func decode[T any](j []byte, c *collector, kind string, convert func(*T) error) error {
-	var o T
-	if err := strict(j, &o); err != nil {
+// decode reads one object strictly, completes and converts it.
+func decode[O, T any, P interface {
+	*O
+	metav1.Object
+}](c *collector, j []byte, kind string, reduce func(P) (T, error), into *[]T) error {
+	o := P(new(O))
+	err := strict(j, o)
+	if err == nil {
+		err = c.complete(kind, o)
+	}
+	var value T
+	if err == nil {
+		value, err = reduce(o)
+	}
+	switch {
+	case errors.Is(err, convert.ErrNotOurs):
+		return nil
+	case err != nil:
 		return fmt.Errorf("%s %s: %w", kind, nameIn(j), err)
 	}
-	if err := convert(&o); err != nil {
-		return fmt.Errorf("%s %s: %w", kind, nameIn(j), err)
-	}
+	*into = append(*into, value)
 	return nil
 }
 

@@ -55,6 +55,12 @@ func TestParse(t *testing.T) {
 				{Address: netip.MustParseAddr("198.51.100.3"), Ready: &no, Serving: &yes, Terminating: &yes},
 			},
 		}},
+		VirtualNetworks: []plan.VirtualNetwork{{
+			Meta: meta("VirtualNetwork", "demo", "public"), Subnets: []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25")},
+			RouteTargets: []string{"target:64512:100"}, External: true, SNAT: true,
+		}},
+		Pools:    []plan.FloatingIPPool{{Meta: meta("FloatingIPPool", "demo", "outside"), Network: "public"}},
+		Unserved: []plan.Unserved{{Meta: meta("NetworkPolicy", "demo", "strict"), Kind: "NetworkPolicy"}, {Meta: meta("Ingress", "demo", "strict"), Kind: "Ingress"}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -90,6 +96,10 @@ func TestErrorsNameDocumentAndField(t *testing.T) {
 		"slice port":       {slice("addressType: IPv4\nports: [{port: 70000}]"), "field ports[0].port: 70000 is no port"},
 		"list item":        {"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- {apiVersion: v1, kind: Pod, metadata: {nam: b}}\n", `items[1]: Pod : unknown field "metadata.nam"`},
 		"node address":     {"apiVersion: v1\nkind: Node\nmetadata: {name: x}\nstatus: {addresses: [{type: InternalIP, address: nowhere}]}\n", "field status.addresses[0].address"},
+		"network field":    {"apiVersion: vragent.io/v1alpha1\nkind: VirtualNetwork\nmetadata: {name: x}\nspec: {subnet: 198.51.100.0/24}\n", `VirtualNetwork x: unknown field "spec.subnet"`},
+		"subnet":           {"apiVersion: vragent.io/v1alpha1\nkind: VirtualNetwork\nmetadata: {name: x}\nspec: {subnets: [198.51.100.1/24]}\n", "field spec.subnets[0]: 198.51.100.1/24 has host bits"},
+		"pool's network":   {"apiVersion: vragent.io/v1alpha1\nkind: FloatingIPPool\nmetadata: {name: x}\nspec: {}\n", "field spec.virtualNetwork: missing"},
+		"two faults":       {strings.Replace(serviceText, "port: 80", "protocol: HTTP, port: 0", 1), `"HTTP" is neither TCP, UDP nor SCTP; field spec.ports[0].port: 0 is no port`},
 		"Windows newlines": {"apiVersion: v1\r\nkind: Pod\r\nmetadata: {name: a}\r\n---\r\nkind: X\r\n", "document 2 (line 4)"},
 	} {
 		_, err := parse([]byte(x.text), born)

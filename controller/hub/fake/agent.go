@@ -25,8 +25,10 @@ type Config struct {
 	CA      string // PEM files
 	Cert    string
 	Key     string
+	TLS     *tls.Config // instead of the files
 	Node    string
 	Tunnel  string
+	Standby bool                              // obeys another controller
 	Held    map[plan.Key]*southbound.Resource // from an earlier stream
 	// Refuse names the error with which a resource is not taken; nil takes all.
 	Refuse func(*southbound.Resource) error
@@ -59,7 +61,7 @@ func Dial(ctx context.Context, c Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{config: c, conn: conn, held: map[plan.Key]*southbound.Resource{}, synced: map[southbound.Type]bool{}}
-	hello := &southbound.Hello{Node: c.Node, AgentVersion: "fake", TunnelAddress: c.Tunnel}
+	hello := &southbound.Hello{Node: c.Node, AgentVersion: "fake", TunnelAddress: c.Tunnel, Standby: c.Standby}
 	for k, r := range c.Held {
 		a.held[k] = r
 		hello.Have = append(hello.Have, &southbound.ResourceVersion{Type: k.Type, Name: k.Name, Version: r.Version})
@@ -75,7 +77,25 @@ func Dial(ctx context.Context, c Config) (*Agent, error) {
 	return a, nil
 }
 
+// Enroll asks for a certificate; the configuration needs none for it.
+func Enroll(ctx context.Context, c Config, token string, csr []byte) ([]byte, error) {
+	creds, err := c.credentials()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(c.Address, grpc.WithTransportCredentials(creds))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	answer, err := southbound.NewEnrollmentClient(conn).Enroll(ctx, &southbound.EnrollRequest{Token: token, Csr: csr})
+	return answer.GetCertificate(), err
+}
+
 func (c *Config) credentials() (credentials.TransportCredentials, error) {
+	if c.TLS != nil {
+		return credentials.NewTLS(c.TLS), nil
+	}
 	t := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: x509.NewCertPool()}
 	pem, err := os.ReadFile(c.CA)
 	if err != nil {

@@ -1,9 +1,15 @@
-package plan
+// Package endpoints finds what backs a port of a service. It owns no state: all
+// of it is functions of a Service and its EndpointSlices. Which backends are
+// pods of ours, and who is told about them, is not decided here.
+package endpoints
 
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
+
+	"github.com/vragent/vragent/controller/plan/cluster"
 )
 
 // readiness orders endpoints as Kubernetes' API does.
@@ -18,7 +24,7 @@ const (
 
 // readinessOf reads the conditions; nil means ready, serving, not terminating
 // (discovery.k8s.io/v1, EndpointConditions).
-func readinessOf(e *Endpoint, publishNotReady bool) readiness {
+func readinessOf(e *cluster.Endpoint, publishNotReady bool) readiness {
 	switch {
 	case publishNotReady || e.Ready == nil || *e.Ready:
 		return ready
@@ -30,28 +36,33 @@ func readinessOf(e *Endpoint, publishNotReady bool) readiness {
 	return serving
 }
 
-// candidate is an endpoint that backs a listener.
-type candidate struct {
-	Endpoint
-	port     uint16
-	state    readiness
-	draining bool
+// Serve tells whether an endpoint is a backend, be it for the flows it has only.
+func Serve(e *cluster.Endpoint, publishNotReady bool) bool {
+	return readinessOf(e, publishNotReady) != gone
 }
 
-// id is what makes two endpoints the same: the pod, else address and port.
-func (c *candidate) id() string {
+// Candidate is an endpoint that backs a listener.
+type Candidate struct {
+	cluster.Endpoint
+	Port     uint16
+	Draining bool // takes no new flows
+	state    readiness
+}
+
+// ID is what makes two endpoints the same: the pod, else address and port.
+func (c *Candidate) ID() string {
 	if c.Pod != nil {
 		return "pod\x00" + c.Pod.Namespace + "\x00" + c.Pod.Name + "\x00" + c.Pod.UID
 	}
-	return "address\x00" + endpointText(c.Address, c.port)
+	return "address\x00" + netip.AddrPortFrom(c.Address, c.Port).String()
 }
 
-// candidates merges the slices of a service for one of its ports and one
+// Merge merges the slices of a service for one of its ports and one
 // family: ports are matched by name, an endpoint that is in two slices counts
 // once, in its better state. If none is ready, those that still serve while
 // they terminate take new flows; otherwise they only keep what they have.
-func candidates(s *Service, port ServicePort, v6 bool, all []EndpointSlice) []candidate {
-	found := map[string]candidate{}
+func Merge(s *cluster.Service, port cluster.ServicePort, v6 bool, all []cluster.EndpointSlice) []Candidate {
+	found := map[string]Candidate{}
 	for i := range all {
 		if all[i].V6 != v6 {
 			continue
@@ -61,7 +72,7 @@ func candidates(s *Service, port ServicePort, v6 bool, all []EndpointSlice) []ca
 				continue
 			}
 			for _, e := range all[i].Endpoints {
-				merge(found, s, e, p.Port)
+				meet(found, s, e, p.Port)
 			}
 		}
 	}
@@ -69,38 +80,40 @@ func candidates(s *Service, port ServicePort, v6 bool, all []EndpointSlice) []ca
 	for _, c := range found {
 		best = max(best, c.state)
 	}
-	out := make([]candidate, 0, len(found))
+	out := make([]Candidate, 0, len(found))
 	for _, id := range slices.Sorted(maps.Keys(found)) {
 		c := found[id]
-		c.draining = c.state < best || c.state == serving
+		c.Draining = c.state < best || c.state == serving
 		out = append(out, c)
 	}
 	return out
 }
 
-func merge(found map[string]candidate, s *Service, e Endpoint, port uint16) {
+func meet(found map[string]Candidate, s *cluster.Service, e cluster.Endpoint, port uint16) {
 	if e.Pod != nil && e.Pod.Namespace == "" {
 		p := *e.Pod
 		p.Namespace = s.Namespace
 		e.Pod = &p
 	}
-	c := candidate{Endpoint: e, port: port, state: readinessOf(&e, s.PublishNotReady)}
+	c := Candidate{Endpoint: e, Port: port, state: readinessOf(&e, s.PublishNotReady)}
 	if c.state == gone {
 		return
 	}
-	old, again := found[c.id()]
+	old, again := found[c.ID()]
 	if !again || better(&c, &old) {
-		found[c.id()] = c
+		found[c.ID()] = c
 	}
 }
 
 // better decides between two sayings about one endpoint; it is a total order,
 // so that the order of the slices does not matter.
-func better(a, b *candidate) bool {
+func better(a, b *Candidate) bool {
 	return cmp.Or(
 		cmp.Compare(b.state, a.state),
-		cmp.Compare(a.port, b.port),
+		cmp.Compare(a.Port, b.Port),
 		a.Address.Compare(b.Address),
 		cmp.Compare(a.Node, b.Node),
+		slices.Compare(a.HintNodes, b.HintNodes),
+		slices.Compare(a.HintZones, b.HintZones),
 	) < 0
 }

@@ -1,8 +1,9 @@
-package plan
+package cluster
 
 import (
 	"maps"
 	"net/netip"
+	"slices"
 )
 
 // Report is what one agent says of its node. A Report is immutable; the next
@@ -21,11 +22,14 @@ type Report struct {
 
 // AttachedVMI is a VMI that the agent has attached.
 type AttachedVMI struct {
-	Addresses    []netip.Addr
-	MAC          string
-	Label        uint32
-	Tap          string
-	AckedVersion string
+	Addresses []netip.Addr
+	// ClusterAddresses are those it has in the network of the hosts, if its own
+	// network is translated.
+	ClusterAddresses []netip.Addr
+	MAC              string
+	Label            uint32
+	Tap              string
+	AckedVersion     string
 }
 
 // RouteKey names a route of a node.
@@ -63,10 +67,15 @@ func cloned[K comparable, V any](m map[K]V) map[K]V {
 	return maps.Clone(m)
 }
 
-// Labels below are reserved by RFC 3032 section 2.1; a label has 20 bits.
-const (
-	minLabel = 16
-	maxLabel = 1<<20 - 1
-)
-
-func validLabel(l uint32) bool { return l >= minLabel && l <= maxLabel }
+// Uses tells whether the agent says that an address of a block is in use.
+func (r *Report) Uses(network string, block netip.Prefix) bool {
+	if r.Blocks[BlockKey{network, block}] > 0 || slices.ContainsFunc(r.Host, block.Contains) {
+		return true
+	}
+	for _, v := range r.VMIs {
+		if slices.ContainsFunc(v.Addresses, block.Contains) || slices.ContainsFunc(v.ClusterAddresses, block.Contains) {
+			return true
+		}
+	}
+	return false
+}
