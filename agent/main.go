@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 
 	"github.com/vragent/vragent/agent/cli"
+	"github.com/vragent/vragent/agent/kernel"
 	"github.com/vragent/vragent/agent/loop"
 	"github.com/vragent/vragent/conf"
 	"github.com/vragent/vragent/fastpath/engine"
@@ -24,7 +26,7 @@ var version = "dev" // set by the linker
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	app := cli.NewApp(version, runCommand(), fastpathCommand(), uninstallCommand())
+	app := cli.NewApp(version, runCommand(), fastpathCommand(), installCommand(), uninstallCommand())
 	app.EnableBashCompletion = true
 	if err := app.RunContext(ctx, os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "vragent:", err)
@@ -38,6 +40,9 @@ func runCommand() *urfave.Command {
 		Action: func(c *urfave.Context) error {
 			a, err := conf.LoadAgent(c.String("config"))
 			if err != nil {
+				return err
+			}
+			if err := findFabric(a); err != nil {
 				return err
 			}
 			cfg := loop.Config{Agent: a, Version: version, Log: logger(a.Log)}
@@ -57,18 +62,27 @@ func runCommand() *urfave.Command {
 	}
 }
 
-func uninstallCommand() *urfave.Command {
-	return &urfave.Command{
-		Name: "uninstall", Usage: "take away what the agent made in this node's kernel; pods lose their network",
-		Flags: []urfave.Flag{configFlag()},
-		Action: func(c *urfave.Context) error {
-			a, err := conf.LoadAgent(c.String("config"))
-			if err != nil {
-				return err
-			}
-			return loop.Uninstall(a, logger(a.Log))
-		},
+// findFabric names the interface that fabric.interface auto stands for.
+func findFabric(a *conf.Agent) error {
+	if a.Fabric.Interface != conf.FabricAuto {
+		return nil
 	}
+	var ip netip.Addr
+	if text := os.Getenv("NODE_IP"); text != "" {
+		var err error
+		if ip, err = netip.ParseAddr(text); err != nil {
+			return fmt.Errorf("NODE_IP: %w", err)
+		}
+	}
+	name, err := kernel.FabricInterface(ip)
+	if err != nil {
+		return err
+	}
+	a.Fabric.Interface = name
+	if ip.Is4() && !a.Fabric.Address.IsValid() {
+		a.Fabric.Address = ip
+	}
+	return nil
 }
 
 func configFlag() urfave.Flag {

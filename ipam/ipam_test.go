@@ -173,3 +173,25 @@ func TestAgainstMap(t *testing.T) {
 		}
 	}
 }
+
+func TestInUse(t *testing.T) {
+	p := &Pool{}
+	for _, prefix := range []string{"192.0.2.0/30", "192.0.2.8/30"} {
+		b, err := NewBlock(netip.MustParsePrefix(prefix), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Add(b)
+	}
+	one, other := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.9")
+	p.Take(one)
+	p.Take(other)
+	p.Remove(netip.MustParsePrefix("192.0.2.0/30")) // its address stays in use
+	if got := p.InUse(); len(got) != 2 || !p.Has(one) || !p.Has(other) || p.Has(one.Next()) {
+		t.Errorf("in use: %v", got)
+	}
+	p.Release(one, time.Time{})
+	if got := p.InUse(); len(got) != 1 || got[0] != other || p.Has(one) {
+		t.Errorf("in use: %v", got)
+	}
+}

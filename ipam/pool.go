@@ -95,3 +95,21 @@ func (p *Pool) Free() int {
 func (p *Pool) find(prefix netip.Prefix) int {
 	return slices.IndexFunc(p.blocks, func(b *Block) bool { return b.prefix == prefix })
 }
+
+// Has reports whether a is in use.
+func (p *Pool) Has(a netip.Addr) bool {
+	has := func(b *Block) bool { return b.Has(a) }
+	return slices.ContainsFunc(p.blocks, has) || slices.ContainsFunc(p.retired, has)
+}
+
+// InUse lists the addresses in use, also those of blocks whose lease has ended.
+func (p *Pool) InUse() (out []netip.Addr) {
+	for _, b := range slices.Concat(p.blocks, p.retired) {
+		for i, used := range b.used {
+			if used {
+				out = append(out, b.addr(i))
+			}
+		}
+	}
+	return out
+}

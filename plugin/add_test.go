@@ -2,11 +2,13 @@ package main
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types040 "github.com/containernetworking/cni/pkg/types/040"
@@ -154,6 +156,67 @@ func TestResult(t *testing.T) {
 	if !slices.Equal(r.DNS.Search, []string{"example.com"}) {
 		t.Errorf("dns %+v", r.DNS)
 	}
+}
+
+// A pod in a network of its own is known by other addresses than it has.
+func TestPodIPs(t *testing.T) {
+	n := newNode(t)
+	n.agent.PodIPs = []netip.Addr{netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8:ffff::9")}
+	list, pod := n.network("1.1.0"), n.container()
+	before := n.snapshot()
+	r := n.mustAdd(list, pod)
+	n.wantKernel(pod, 1468)
+	for i, ip := range r.IPs {
+		if want := n.agent.PodIPs[i].String(); ip.Address.IP.String() != want || ip.Gateway == nil {
+			t.Errorf("ip %d is %v, want %s", i, ip, want)
+		}
+	}
+	if err := n.check(list, pod); err != nil {
+		t.Error(err)
+	}
+	eth0, _ := pod.handle.LinkByName("eth0")
+	addrs, _ := pod.handle.AddrList(eth0, netlink.FAMILY_V4)
+	if err := pod.handle.AddrDel(eth0, &addrs[0]); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, n.check(list, pod), rpc.CodeChanged, "address 192.0.2.1/32 is missing")
+	if err := n.del(list, pod); err != nil {
+		t.Fatal(err)
+	}
+	n.wantSame(before)
+}
+
+// An agent that comes while ADD waits is as good as one that was there; it also
+// waits for one that is restarted in the middle.
+func TestAddWaitsForTheAgent(t *testing.T) {
+	n := newNode(t)
+	n.wait = 10
+	list, pod := n.network("1.1.0"), n.container()
+	n.agent.Stop()
+	asked := make(chan struct{}, 2)
+	n.agent.Refuse(func(r *rpc.Request) *rpc.Error {
+		if asked <- struct{}{}; len(asked) == 1 {
+			n.agent.Die() // in the middle of the answer
+		}
+		return nil
+	})
+	ended := make(chan error, 1)
+	go func() { _, err := n.add(list, pod); ended <- err }()
+	n.startAgent()
+	for len(asked) == 0 {
+		select {
+		case err := <-ended:
+			t.Fatalf("ended before the agent was asked: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	n.agent.Stop()
+	n.agent.Refuse(nil)
+	n.startAgent()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	n.wantKernel(pod, 1468)
 }
 
 // A runtime that repeats ADD gets the same answer, and what was damaged in

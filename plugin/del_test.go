@@ -101,10 +101,10 @@ func TestAgentDown(t *testing.T) {
 	n.mustAdd(list, pod)
 	n.agent.Stop()
 	_, err := n.add(list, second)
-	wantError(t, err, types.ErrTryAgainLater, "attach pod default/"+second.id, "the agent does not answer at "+n.runDir+"/agent.sock: there is no socket", "start vragent")
-	wantError(t, n.check(list, pod), types.ErrTryAgainLater, "check", "does not answer")
-	wantError(t, n.status(list), rpc.CodeNotAvailable, "does not answer")
-	wantError(t, n.gc(list, pod), types.ErrTryAgainLater, "gc", "does not answer")
+	wantError(t, err, types.ErrTryAgainLater, "attach pod default/"+second.id+": waited 1s: vragent is not running on this node (socket "+n.runDir+"/agent.sock: there is none)", "start vragent")
+	wantError(t, n.check(list, pod), types.ErrTryAgainLater, "check", "is not running on this node")
+	wantError(t, n.status(list), rpc.CodeNotAvailable, "is not running on this node")
+	wantError(t, n.gc(list, pod), types.ErrTryAgainLater, "gc", "is not running on this node")
 	for range 2 {
 		if err := n.del(list, pod); err != nil {
 			t.Errorf("del: %v", err)

@@ -57,6 +57,7 @@ type node struct {
 	agent *agenttest.Agent
 	space
 	runDir, cacheDir, logFile string
+	wait                      int // seconds, of ADD
 
 	lock   sync.Mutex
 	stderr bytes.Buffer // of plugins that succeeded
@@ -79,7 +80,7 @@ func newNode(t *testing.T) *node {
 	}
 	dir := t.TempDir()
 	n := &node{t: t, agent: agenttest.New(), space: newSpace(t, "node"), runDir: filepath.Join(dir, "run"),
-		cacheDir: filepath.Join(dir, "cache"), logFile: filepath.Join(dir, "vrouter.log")}
+		cacheDir: filepath.Join(dir, "cache"), logFile: filepath.Join(dir, "vrouter.log"), wait: 1}
 	if err := os.Mkdir(n.runDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +160,7 @@ func (c *container) key() string { return c.id + "/eth0" }
 // network is a conflist of a version; more are further keys of our entry.
 func (n *node) network(version string, more ...string) *libcni.NetworkConfigList {
 	n.t.Helper()
-	entry := fmt.Sprintf(`"type":"vrouter","runDir":%q,"logFile":%q,"logLevel":"debug","waitSeconds":1`, n.runDir, n.logFile)
+	entry := fmt.Sprintf(`"type":"vrouter","runDir":%q,"logFile":%q,"logLevel":"debug","waitSeconds":%d`, n.runDir, n.logFile, n.wait)
 	for _, key := range more {
 		entry += "," + key
 	}

@@ -62,7 +62,7 @@ func (q *question) streamFastPath(req control.Request, visit func(*control.Reply
 	for {
 		var r control.Reply
 		_ = c.SetDeadline(time.Now().Add(patience))
-		if _, err := c.Receive(&r); err != nil {
+		if err := c.Receive(&r); err != nil {
 			return silent(err)
 		}
 		if r.Error != "" {

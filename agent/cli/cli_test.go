@@ -45,6 +45,7 @@ func TestText(t *testing.T) {
 		"vmi":            {"vmi"},
 		"vmi-get":        {"vmi", "--get", "default/late"},
 		"block":          {"block"},
+		"ipam-repair":    {"ipam", "check", "--repair"},
 		"version":        {"version"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,10 +92,12 @@ func TestStatus(t *testing.T) {
 		node *node
 		code int
 	}{
-		"status-degraded":    {newNode(t).withFastPath(t).withAgent(t), ExitDegraded}, // the agent has a bad condition
-		"status-no-agent":    {newNode(t).withFastPath(t), ExitDegraded},
-		"status-no-fastpath": {newNode(t).withAgent(t), ExitDegraded},
-		"status-none":        {newNode(t), ExitUnreachable},
+		"status-healthy":     {newNode(t).withFastPath(t).withHealthyAgent(t).withCNI(t), 0},
+		"status-degraded":    {newNode(t).withFastPath(t).withAgent(t).withCNI(t), ExitUnhealthy}, // the agent has a bad condition
+		"status-no-plugin":   {newNode(t).withFastPath(t).withHealthyAgent(t), ExitUnhealthy},
+		"status-no-agent":    {newNode(t).withFastPath(t).withCNI(t), ExitUnknown},
+		"status-no-fastpath": {newNode(t).withHealthyAgent(t).withCNI(t), ExitUnhealthy},
+		"status-none":        {newNode(t), ExitUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, _, code := c.node.run("status")
@@ -147,6 +150,12 @@ func TestRefusals(t *testing.T) {
 		{"trace --vif 3 --dst 192.0.2.1:5 --proto sctp", ExitFailure, "no IPv6 address"},
 		{"vmi", ExitUnreachable, "vragent vmi: the agent does not answer"},
 		{"block", ExitUnreachable, "is vragent run running"},
+		{"status --nope", ExitUnknown, "vragent status: "},
+		{"status -o xml", ExitUnknown, "unknown output form"},
+		{"ipam", ExitUsage, "want check"},
+		{"ipam mend", ExitUsage, `there is no "mend": want check`},
+		{"ipam check extra", ExitUsage, `unexpected argument "extra"`},
+		{"ipam check", ExitUnreachable, "vragent ipam check: the agent does not answer"},
 		{"nope", ExitUsage, `vragent: there is no command "nope" (see vragent --help)`},
 		{"--nope", ExitUsage, "not defined: -nope"},
 		{"completion", ExitUsage, "bash, zsh, fish"},
@@ -216,5 +225,24 @@ COMP_WORDS=(vragent flow --ma); COMP_CWORD=2; _vragent; echo "${COMPREPLY[@]}"`)
 		if script, _, _ := n.run("completion", shell); !strings.Contains(script, "dropstats") {
 			t.Errorf("%s: %q", shell, script)
 		}
+	}
+}
+
+// The exit code of ipam check says whether something is left to do.
+func TestIPAMCheck(t *testing.T) {
+	for name, c := range map[string]struct {
+		node *node
+		args []string
+		code int
+	}{
+		"ipam-check":  {newNode(t).withAgent(t), []string{"ipam", "check"}, ExitDegraded},
+		"ipam-repair": {newNode(t).withAgent(t), []string{"ipam", "check", "--repair"}, 0},
+		"ipam-clean":  {newNode(t).withHealthyAgent(t), []string{"ipam", "check"}, 0},
+	} {
+		stdout, stderr, code := c.node.run(c.args...)
+		if code != c.code || stderr != "" {
+			t.Errorf("%s: exit %d, stderr %q", name, code, stderr)
+		}
+		golden(t, name, stdout)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 	"sigs.k8s.io/yaml"
@@ -19,19 +18,25 @@ import (
 	"github.com/vragent/vragent/fastpath/control"
 )
 
-// Exit codes of every verb.
+// Exit codes of every verb but status.
 const (
 	ExitFailure     = 1 // the question was understood and cannot be answered
 	ExitUsage       = 2 // the question was not understood
-	ExitDegraded    = 3 // status: something on this node is not as it should be
+	ExitDegraded    = 3 // something on this node is not as it should be
 	ExitUnreachable = 4 // the process that knows does not answer
+)
+
+// Exit codes of status, for probes.
+const (
+	ExitUnknown   = 1 // it cannot be told: the agent does not answer, or the question was not understood
+	ExitUnhealthy = 2
 )
 
 // Commands returns the verbs, for the program's own command list.
 func Commands() []*cli.Command {
 	return []*cli.Command{
 		statusCommand(), vifCommand(), nhCommand(), rtCommand(), mplsCommand(), vrfCommand(), flowCommand(),
-		dropstatsCommand(), traceCommand(), vmiCommand(), blockCommand(), versionCommand(), completionCommand(),
+		dropstatsCommand(), traceCommand(), vmiCommand(), blockCommand(), ipamCommand(), versionCommand(), completionCommand(),
 	}
 }
 
@@ -66,15 +71,19 @@ func verb(c cli.Command, run func(q *question) error) *cli.Command {
 
 // usage is the error for a question that was not understood.
 func usage(ctx *cli.Context, format string, args ...any) error {
-	return cli.Exit(fmt.Sprintf("%s: %s (see %s --help)", path(ctx), fmt.Sprintf(format, args...), path(ctx)), ExitUsage)
+	code := ExitUsage
+	if ctx.Command != nil && ctx.Command.Name == "status" {
+		code = ExitUnknown
+	}
+	return cli.Exit(fmt.Sprintf("%s: %s (see %s --help)", path(ctx), fmt.Sprintf(format, args...), path(ctx)), code)
 }
 
-// path is what the user typed: "vragent flow".
+// path is what the user typed: "vragent ipam check".
 func path(ctx *cli.Context) string {
 	if ctx.Command == nil || ctx.Command.Name == ctx.App.Name {
 		return ctx.App.Name
 	}
-	return strings.TrimSpace(ctx.App.Name + " " + ctx.Command.Name)
+	return ctx.Command.HelpName
 }
 
 // question is one run of a verb.

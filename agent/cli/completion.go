@@ -79,10 +79,16 @@ func commandNames(app *cli.App) []string {
 	return names
 }
 
-// completions are the words that may follow a command: its long flags and, for
-// completion itself, the shells.
+// completions are the words that may follow a command: its subcommands and their
+// flags, its own long flags and, for completion itself, the shells.
 func completions(c *cli.Command) []string {
 	var words []string
+	for _, sub := range c.Subcommands {
+		words = append(words, sub.Name)
+		for _, f := range sub.Flags {
+			words = append(words, "--"+f.Names()[0])
+		}
+	}
 	for _, f := range c.Flags {
 		words = append(words, "--"+f.Names()[0])
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -51,7 +52,7 @@ func serve[Req, Rep any](t *testing.T, n *node, socket string, answer func(*Req)
 			}
 			var req Req
 			for {
-				if _, err := c.Receive(&req); err != nil {
+				if err := c.Receive(&req); err != nil {
 					break
 				}
 				for _, r := range answer(&req) {
@@ -74,14 +75,43 @@ func (n *node) withAgent(t *testing.T) *node {
 	return n
 }
 
+// withHealthyAgent answers as an agent with nothing to complain of.
+func (n *node) withHealthyAgent(t *testing.T) *node {
+	serve(t, n, rpc.SocketName, func(r *rpc.Request) []rpc.Reply {
+		replies := answerAgent(r)
+		if s := replies[0].Status; s != nil {
+			s.Conditions[1] = rpc.Condition{Name: "blocks", OK: true, Message: "2 blocks, 121 addresses free"}
+		}
+		if l := replies[0].Leaks; l != nil {
+			l.Leaks = nil
+		}
+		return replies
+	})
+	return n
+}
+
+// withCNI gives the node's runtime the plugin.
+func (n *node) withCNI(t *testing.T) *node {
+	t.Helper()
+	for file, text := range map[string]string{"/vrouter": "", "/10-vrouter.conflist": `{"name":"n","plugins":[{"type":"vrouter"}]}`} {
+		if err := os.WriteFile(n.dir+file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
 // run executes vragent with args against the node.
 func (n *node) run(args ...string) (stdout, stderr string, code int) {
 	var out, diag bytes.Buffer
 	app := NewApp("v0.0.0-test")
 	app.Writer, app.ErrWriter, app.ExitErrHandler = &out, &diag, func(*cli.Context, error) {}
 	args = append([]string{"vragent"}, args...)
-	if len(args) > 1 && app.Command(args[1]) != nil && args[1] != "completion" {
+	if len(args) > 1 && app.Command(args[1]) != nil && args[1] != "completion" && !(args[1] == "ipam" && !strings.Contains(strings.Join(args, " "), "check")) {
 		args = append(args, "--run-dir", n.dir)
+		if args[1] == "status" {
+			args = append(args, "--cni-bin-dir", n.dir, "--cni-conf-dir", n.dir)
+		}
 	}
 	if err := app.Run(args); err != nil {
 		code = ExitFailure
@@ -128,7 +158,7 @@ func state() *table.State {
 			{ID: 1, Kind: table.VifFabric, Name: "eth0", Ifindex: 2, VRF: 1, MAC: mac(1), Addrs: []netip.Addr{addr("198.51.100.1")}, MTU: 1500},
 			{ID: 2, Kind: table.VifHost, Name: "tapvhost0", Ifindex: 11, VRF: 2, NH: 22, MAC: mac(2), Addrs: []netip.Addr{addr("192.0.2.1")}, MTU: 1468},
 			{ID: 3, Kind: table.VifVirtual, Name: "tapclient-0123", Ifindex: 13, VRF: 2, NH: 23, MAC: mac(3),
-				Addrs: []netip.Addr{addr("192.0.2.3")}, MTU: 1468, Owner: "default/client", VMI: "01230000-0000-4000-8000-000000000003"},
+				Addrs: []netip.Addr{addr("192.0.2.3")}, ClusterAddrs: []netip.Addr{addr("192.0.2.33")}, MTU: 1468, Owner: "default/client", VMI: "01230000-0000-4000-8000-000000000003"},
 		},
 		VRFs: []table.VRF{
 			{ID: 1, Name: "ip-fabric"},
@@ -143,8 +173,8 @@ func state() *table.State {
 			{ID: 31, Type: table.NHResolve, Vif: 1, VRF: 1, Sip: addr("198.51.100.1"), Dip: addr("198.51.100.3")},
 			{ID: 40, Type: table.NHComposite, VRF: 2, Proto: 6, Port: 8888, Members: []table.Member{
 				{NH: 24, Key: 1, Name: "default/web1"}, {}, {NH: 30, Label: 37, Key: 3, Name: "default/web3", Draining: true}}},
-			{ID: 41, Type: table.NHService, VRF: 2, Listeners: []table.Listener{{Proto: 6, Port: 80, NH: 42}, {Proto: 17, Port: 53, NH: 43}}},
-			{ID: 42, Type: table.NHComposite, VRF: 2, Members: []table.Member{{NH: 30, Label: 38, Key: 4, Name: "default/web4"}}},
+			{ID: 41, Type: table.NHService, VRF: 2, Listeners: []table.Listener{{Proto: 6, Port: 80, NH: 42, OutsideNH: 44}, {Proto: 17, Port: 53, NH: 43}, {Proto: 6, Port: 30080, NH: 42, HostOnly: true}}},
+			{ID: 42, Type: table.NHComposite, VRF: 2, Affinity: 10800, Members: []table.Member{{NH: 30, Label: 38, Key: 4, Name: "default/web4"}}},
 			{ID: 43, Type: table.NHComposite, VRF: 2, Members: []table.Member{{NH: 22, Key: 5, Name: "198.51.100.53", DNAT: addrPort("198.51.100.53:53")}}},
 			{ID: 44, Type: table.NHComposite, VRF: 2, Proto: 6, Port: 443},
 		},
@@ -155,7 +185,8 @@ func state() *table.State {
 			route(2, "192.0.2.4/32", 24, 0),
 			route(2, "192.0.2.64/26", 30, 20),
 			route(2, "203.0.113.10/32", 40, 0),
-			route(2, "203.0.113.11/32", 41, 0),
+			{VRF: 2, Prefix: netip.MustParsePrefix("203.0.113.11/32"), NH: 41, Translate: true},
+			{VRF: 2, Prefix: netip.MustParsePrefix("203.0.113.64/26"), NH: 30, Label: 20, ReplyOnly: true},
 			route(2, "203.0.113.12/32", 44, 0),
 			route(2, "2001:db8::4/128", 24, 0),
 			route(2, "2001:db8:1::/122", 30, 20),
@@ -262,7 +293,16 @@ func answerAgent(r *rpc.Request) []rpc.Reply {
 				{Name: "controller", OK: true, Message: "connected to 198.51.100.254:7443"},
 				{Name: "blocks", OK: false, Message: "no block for network k8s-blue-pod-network", Fix: "is its subnet exhausted?"},
 			},
+			Controllers: []rpc.Controller{
+				{Address: "198.51.100.254:7443", Primary: true, Connected: true},
+				{Address: "198.51.100.253:7443", Error: "connection refused"},
+			},
+			KubeProxyReplacement: true,
 		}}}
+	case r.Leaks != nil:
+		return []rpc.Reply{{Leaks: &rpc.LeakCheck{Addresses: 63, Leaks: []rpc.Leak{
+			{Network: "k8s-default-pod-network", Addr: addr("192.0.2.9"), Owner: "default/gone", Cause: "its interface is gone", Repaired: r.Leaks.Repair},
+		}}}}
 	case r.VMIs != nil:
 		return []rpc.Reply{{VMIs: []rpc.VMI{
 			{UUID: "77aa0000-0000-4000-8000-000000000004", Name: "web1__77aa", Namespace: "default", Pod: "web1", Network: "k8s-default-pod-network",
@@ -270,6 +310,10 @@ func answerAgent(r *rpc.Request) []rpc.Reply {
 				State: "attached", FloatingIPs: []string{"203.0.113.10 TCP 8888 -> 80"}},
 			{UUID: "88bb0000-0000-4000-8000-000000000005", Name: "late__88bb", Namespace: "default", Pod: "late",
 				Network: "k8s-default-pod-network", State: "expected"},
+			{UUID: "99cc0000-0000-4000-8000-000000000006", Name: "blue__99cc", Namespace: "blue", Pod: "web", Network: "k8s-blue:net",
+				Addrs: []netip.Addr{addr("198.51.100.9")}, ClusterAddrs: []netip.Addr{addr("192.0.2.9")}, MAC: mac(6), Label: 26, Vif: 6, Tap: "tap99cc0000000", State: "attached"},
+			{UUID: "aadd0000-0000-4000-8000-000000000007", Name: "red__aadd", Namespace: "red", Pod: "web", State: "refused",
+				Refusal: "its network red/none does not exist"},
 		}}}
 	case r.Blocks != nil:
 		return []rpc.Reply{{Blocks: []rpc.Block{

@@ -17,10 +17,11 @@ type Announcement struct {
 
 // VMIStatus is a pod's interface that packets can reach.
 type VMIStatus struct {
-	Addrs []netip.Addr
-	MAC   table.MAC
-	Label table.Label
-	Tap   string
+	Addrs        []netip.Addr
+	ClusterAddrs []netip.Addr
+	MAC          table.MAC
+	Label        table.Label
+	Tap          string
 	// Version of the VMI resource whose port maps are in the fast path.
 	Version string
 }
@@ -66,7 +67,9 @@ func (a *Announcement) pod(p *Pod, label table.Label) {
 	if p.Version == "" {
 		return // the controller no longer knows it
 	}
-	a.VMIs[p.VMI] = VMIStatus{Addrs: p.Addrs, MAC: p.MAC, Label: label, Tap: p.Tap, Version: p.Version}
+	a.VMIs[p.VMI] = VMIStatus{
+		Addrs: p.Addrs, ClusterAddrs: p.ClusterAddrs, MAC: p.MAC, Label: label, Tap: p.Tap, Version: p.Version,
+	}
 }
 
 func (a *Announcement) vip(network string, vip netip.Addr, label table.Label, vmis []string) {

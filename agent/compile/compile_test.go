@@ -50,9 +50,9 @@ func node1() *Input {
 		Peers:  []netip.Addr{addr("172.31.0.12")},
 		Routes: []*Route{{"pods", prefix("192.0.2.64/26"), []Path{{"n2", addr("172.31.0.12"), 77}}}},
 		LoadBalancers: []*LoadBalancer{{
-			UUID: "lb1", Name: "default-web", Networks: []string{"pods"},
+			UUID: "lb1", Namespace: "default", Service: "web", Networks: []string{"pods"},
 			VIPs: []netip.Addr{addr("198.51.100.10"), addr("2001:db8:99::10")},
-			Listeners: []Listener{{6, 8888, []Member{
+			Listeners: []Listener{{Proto: 6, Port: 8888, Members: []Member{
 				{UUID: "m1", Name: "default/pod1", VMI: "vmi1", Node: "n1", Tunnel: addr("172.31.0.11"), Label: 20, Address: addr("192.0.2.1"), Port: 80},
 				{UUID: "m2", Name: "default/pod7", VMI: "vmi7", Node: "n2", Tunnel: addr("172.31.0.12"), Label: 30, Address: addr("192.0.2.70"), Port: 80},
 				{UUID: "m3", Name: "default/pod1", VMI: "vmi1", Node: "n1", Tunnel: addr("172.31.0.11"), Label: 20, Address: addr("2001:db8:1::1"), Port: 80},
@@ -155,7 +155,7 @@ func describe(t *testing.T, s *table.State, id table.NextHopID, label table.Labe
 func TestServiceWithTwoListeners(t *testing.T) {
 	in := node1()
 	lb := in.LoadBalancers[0]
-	lb.Listeners = append(lb.Listeners, Listener{17, 53, []Member{
+	lb.Listeners = append(lb.Listeners, Listener{Proto: 17, Port: 53, Members: []Member{
 		{UUID: "x", Name: "192.0.2.200:5353", Address: addr("203.0.113.5"), Port: 5353},
 	}})
 	out := run(in)
@@ -309,7 +309,7 @@ func TestOrderMeansNothing(t *testing.T) {
 		ids := NewIDs(nil, start)
 		want := Compile(in, ids, nil)
 		shuffle(rnd, in)
-		if got := run(in); !reflect.DeepEqual(got.State, want.State) || !reflect.DeepEqual(got.Announce, want.Announce) {
+		if got := run(in); !reflect.DeepEqual(got.State, want.State) || !reflect.DeepEqual(got.Announce, want.Announce) || !reflect.DeepEqual(got.Outside, want.Outside) {
 			t.Fatalf("seed %d: another order gave other tables", seed)
 		}
 		again := NewIDs(storedIDs(ids), start.Add(time.Hour))
@@ -346,60 +346,6 @@ func shuffle(rnd *rand.Rand, in *Input) {
 			rnd.Shuffle(len(l.Members), func(i, j int) { l.Members[i], l.Members[j] = l.Members[j], l.Members[i] })
 		}
 	}
-}
-
-// random makes a node in some state.
-func random(rnd *rand.Rand) *Input {
-	in := node1()
-	in.Pods, in.Routes, in.LoadBalancers, in.Peers = nil, nil, nil, nil
-	if rnd.IntN(4) == 0 {
-		in.Host = nil
-	}
-	if rnd.IntN(2) == 0 {
-		in.Networks = append(in.Networks, &Network{Name: "red", Subnets: []netip.Prefix{prefix("203.0.113.0/24")}})
-	}
-	nodes := 2 + rnd.IntN(3)
-	for n := 2; n <= nodes; n++ {
-		tunnel := netip.AddrFrom4([4]byte{172, 31, 0, byte(10 + n)})
-		in.Peers = append(in.Peers, tunnel)
-		if rnd.IntN(3) > 0 {
-			in.Underlay[tunnel] = Neighbour{SrcMAC: table.MAC{2, 1}, DstMAC: table.MAC{2, byte(n)}}
-		}
-		in.Routes = append(in.Routes, &Route{"pods", netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 3, byte(n * 32)}), 27), []Path{{fmt.Sprint("n", n), tunnel, 50}}})
-	}
-	for n := range rnd.IntN(12) {
-		p := pod(n, []string{"pods", "pods", "red", "unknown"}[rnd.IntN(4)], fmt.Sprintf("192.0.2.%d", n+1), fmt.Sprintf("2001:db8:1::%d", n+1))
-		if rnd.IntN(5) == 0 {
-			p.Ifindex = 0
-		}
-		if rnd.IntN(2) == 0 {
-			p.PortMaps = []PortMap{{addr("198.51.100.10"), 6, 80, 8080}}
-		}
-		in.Pods = append(in.Pods, p)
-	}
-	for n := range rnd.IntN(6) {
-		lb := &LoadBalancer{UUID: fmt.Sprint("lb", n), Networks: []string{"pods", "red"}, VIPs: []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, byte(10 + n)})}}
-		for port := range rnd.IntN(4) {
-			l := Listener{Proto: 6, Port: uint16(80 + port)}
-			for m := range rnd.IntN(8) {
-				l.Members = append(l.Members, randomMember(rnd, nodes, fmt.Sprint(n, "/", port, "/", m)))
-			}
-			lb.Listeners = append(lb.Listeners, l)
-		}
-		in.LoadBalancers = append(in.LoadBalancers, lb)
-	}
-	return in
-}
-
-func randomMember(rnd *rand.Rand, nodes int, uuid string) Member {
-	m := Member{UUID: uuid, Name: "x", Address: addr("192.0.2.1"), Port: 80, Draining: rnd.IntN(5) == 0}
-	node := 1 + rnd.IntN(nodes)
-	if node == 1 && rnd.IntN(3) == 0 {
-		return m
-	}
-	m.VMI, m.Node = fmt.Sprint("vmi", rnd.IntN(12)), fmt.Sprint("n", node)
-	m.Tunnel, m.Label = netip.AddrFrom4([4]byte{172, 31, 0, byte(10 + node)}), table.Label(20+rnd.IntN(9))
-	return m
 }
 
 // The builder of the fast path is the judge: it refuses whatever leads to
@@ -480,7 +426,7 @@ func TestMemoryChangesNothing(t *testing.T) {
 	reused := 0
 	for step := range 400 {
 		fresh := random(rnd)
-		switch rnd.IntN(7) {
+		switch rnd.IntN(8) {
 		case 0:
 			kept := slices.DeleteFunc(slices.Clone(in.LoadBalancers), func(lb *LoadBalancer) bool { return rnd.IntN(2) == 0 })
 			for _, lb := range fresh.LoadBalancers {
@@ -497,9 +443,11 @@ func TestMemoryChangesNothing(t *testing.T) {
 			in.Host = fresh.Host
 		case 4:
 			in.Networks = fresh.Networks
+		case 5:
+			in.Zone, in.NodePorts = fresh.Zone, fresh.NodePorts
 		}
 		got, want := Compile(in, ids, memory), Compile(in, twin, Recall(&last))
-		if !reflect.DeepEqual(got.State, want.State) || !reflect.DeepEqual(got.Announce, want.Announce) {
+		if !reflect.DeepEqual(got.State, want.State) || !reflect.DeepEqual(got.Announce, want.Announce) || !reflect.DeepEqual(got.Outside, want.Outside) {
 			d := Diff(&want.State, &got.State)
 			t.Fatalf("step %d: %+v", step, d)
 		}

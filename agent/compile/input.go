@@ -14,11 +14,13 @@ import (
 
 // Input is everything the tables are made of. Order means nothing.
 type Input struct {
-	Node   string
-	Fabric Fabric
-	Host   *Host // nil: the host's interface does not exist yet
+	Node      string
+	Fabric    Fabric
+	Host      *Host // nil: the host's interface does not exist yet
+	NodePorts bool  // this node serves them, without kube-proxy
 
 	// From the controller.
+	Zone          string
 	Networks      []*Network
 	Blocks        []Block
 	Peers         []netip.Addr // tunnel addresses of the other nodes
@@ -60,6 +62,16 @@ type Network struct {
 	Subnets        []netip.Prefix // all pods of the network
 	ServiceSubnets []netip.Prefix
 	Host           bool // the host's interface belongs to it
+	Imports        []Import
+	Translated     bool // its pods leave it with their cluster addresses
+	NoOutside      bool // its pods reach nothing outside of the cluster
+}
+
+// Import makes the routes of another network valid in this one: for all, or
+// only for replies and the host.
+type Import struct {
+	Network   string
+	ReplyOnly bool
 }
 
 // Block is a lease of addresses of this node.
@@ -93,7 +105,13 @@ type Pod struct {
 	Ifindex int // of Tap; 0: not there (yet), which keeps its numbers and nothing else
 	MAC     table.MAC
 	MTU     int
-	Addrs   []netip.Addr
+
+	Addrs []netip.Addr
+	// ClusterAddrs are of the host's network, one of each family at most: the
+	// pod is known by them outside of its own, which is a translated one.
+	ClusterAddrs []netip.Addr
+	// Hidden: its host cannot reach Addrs, which are another's too.
+	Hidden bool
 	// Current is false for an older sandbox of a pod that has a newer one.
 	Current bool
 
@@ -111,18 +129,26 @@ type PortMap struct {
 
 // LoadBalancer is a service.
 type LoadBalancer struct {
-	UUID      string
-	Name      string
-	Networks  []string // whose pods may use it
-	VIPs      []netip.Addr
-	Listeners []Listener
+	UUID               string
+	Namespace, Service string
+	Networks           []string // whose pods may use it, sorted
+	Home               string   // network of its backends
+	Listeners          []Listener
+	Affinity           uint32 // seconds a client keeps its backend; 0: none
+
+	VIPs          []netip.Addr // cluster IPs
+	InternalLocal bool         // they lead to backends on this node only
+	ExternalVIPs  []netip.Addr
+	ExternalLocal bool   // so do ExternalVIPs and node ports, for clients outside of the cluster
+	HealthPort    uint16 // 0: none
 }
 
 // Listener is a (protocol, port) of a load balancer.
 type Listener struct {
-	Proto   uint8
-	Port    uint16
-	Members []Member
+	Proto    uint8
+	Port     uint16
+	Members  []Member
+	NodePort uint16 // 0: none
 }
 
 // Member is one backend. Without a VMI it is reached through the host.
@@ -136,4 +162,6 @@ type Member struct {
 	Address  netip.Addr
 	Port     uint16
 	Draining bool
+	// Hints name the zones and nodes whose clients are meant for it.
+	HintZones, HintNodes []string
 }

@@ -19,10 +19,12 @@ type Memory struct {
 
 // validity is what fragments depend on beside their load balancer.
 type validity struct {
-	node   string
-	self   netip.Addr
-	hostNH table.NextHopID
-	peers  []netip.Addr // sorted
+	node      string
+	zone      string
+	nodePorts bool
+	hostNH    table.NextHopID
+	self      netip.Addr
+	peers     []netip.Addr // sorted
 }
 
 // fragment is what a load balancer without backends here was compiled to.
@@ -57,16 +59,21 @@ func Neighbours(s *table.State) map[netip.Addr]Neighbour {
 // remember opens the new memory and drops what is no longer valid of the old.
 func (c *compiler) remember() {
 	now := &Memory{positions: positions{}, fragments: map[*LoadBalancer]*fragment{}, valid: validity{
-		node: c.in.Node, self: c.in.Fabric.Address, hostNH: c.hostNH, peers: sortedAddrs(c.in.Peers),
+		node: c.in.Node, zone: c.in.Zone, nodePorts: c.in.NodePorts, hostNH: c.hostNH,
+		self: c.in.Fabric.Address, peers: sortedAddrs(c.in.Peers),
 	}}
 	c.out.Memory = now
 	if c.old == nil {
 		c.old = &Memory{}
 	}
-	if v := c.old.valid; v.node != now.valid.node || v.self != now.valid.self || v.hostNH != now.valid.hostNH ||
-		!slices.Equal(v.peers, now.valid.peers) {
+	if !c.old.valid.equal(&now.valid) {
 		c.old = &Memory{positions: c.old.positions}
 	}
+}
+
+func (v *validity) equal(o *validity) bool {
+	return v.node == o.node && v.zone == o.zone && v.nodePorts == o.nodePorts && v.hostNH == o.hostNH &&
+		v.self == o.self && slices.Equal(v.peers, o.peers)
 }
 
 // vips makes the next hops of a load balancer and says which one each VIP
@@ -77,13 +84,17 @@ func (c *compiler) vips(lb *LoadBalancer) map[netip.Addr]table.NextHopID {
 		return c.reuse(lb, f)
 	}
 	f := &fragment{vips: map[netip.Addr]table.NextHopID{}}
-	first := len(c.out.State.NextHops)
+	first, keys := len(c.out.State.NextHops), len(c.keys)
 	for _, vip := range sortedAddrs(lb.VIPs) {
-		f.vips[vip] = c.vip(lb, vip, "", c.members)
-		f.keys = append(f.keys, vipKeys(lb, vip)...)
+		f.vips[vip] = c.vip(lb, vipKey(lb, vip), c.doors(lb, vip))
+	}
+	for _, vip := range sortedAddrs(lb.ExternalVIPs) {
+		if f.vips[vip] == 0 {
+			f.vips[vip] = c.vip(lb, vipKey(lb, vip), c.externalDoors(lb, vip))
+		}
 	}
 	if !lb.isOn(c.in.Node) && c.allPeers(lb.ends(c.in.Node)) {
-		f.nextHops = slices.Clone(c.out.State.NextHops[first:])
+		f.keys, f.nextHops = slices.Clone(c.keys[keys:]), slices.Clone(c.out.State.NextHops[first:])
 		c.out.Memory.fragments[lb] = f
 	}
 	return f.vips
@@ -111,18 +122,6 @@ func (c *compiler) allPeers(ends []netip.Addr) bool {
 		}
 	}
 	return true
-}
-
-// vipKeys are the keys of the next hops that vip makes.
-func vipKeys(lb *LoadBalancer, vip netip.Addr) []string {
-	var keys []string
-	if len(lb.Listeners) != 1 {
-		keys = append(keys, vipKey(lb, vip))
-	}
-	for i := range lb.Listeners {
-		keys = append(keys, listenerKey(vipKey(lb, vip), &lb.Listeners[i]))
-	}
-	return keys
 }
 
 // positions say, per composite, which member is where, by key. A hole is 0.

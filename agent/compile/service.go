@@ -40,59 +40,61 @@ func (lb *LoadBalancer) ends(node string) (ends []netip.Addr) {
 func (c *compiler) services() {
 	sorted := slices.SortedFunc(slices.Values(c.in.LoadBalancers), func(a, b *LoadBalancer) int { return cmp.Compare(a.UUID, b.UUID) })
 	for _, lb := range sorted {
-		vrfs := c.usable(lb)
-		if len(vrfs) == 0 {
+		users := c.users(lb)
+		if len(users) == 0 {
 			continue
 		}
 		for vip, nh := range c.vips(lb) {
-			for _, network := range vrfs {
-				c.route(c.vrfs[network], netip.PrefixFrom(vip, vip.BitLen()), nh, 0)
+			for _, r := range users {
+				r.Prefix, r.NH = single(vip), nh
+				c.route(floating, r)
 			}
 		}
 		if c.out.Memory.fragments[lb] == nil && lb.isOn(c.in.Node) {
-			for _, vip := range sortedAddrs(lb.VIPs) {
-				c.localVIP(lb, vip, vrfs[0])
+			for _, vip := range sortedAddrs(slices.Concat(lb.VIPs, lb.ExternalVIPs)) {
+				c.localVIP(lb, vip)
 			}
 		}
+		c.outside(lb)
 	}
 }
 
-// usable lists the networks here whose pods may use a load balancer.
-func (c *compiler) usable(lb *LoadBalancer) []string {
-	var names []string
-	for _, n := range lb.Networks {
-		if c.vrfs[n] != 0 {
-			names = append(names, n)
+// users are the VRFs here that have routes to a load balancer's VIPs: whose
+// pods may use it, and always the host's.
+func (c *compiler) users(lb *LoadBalancer) []table.Route {
+	var users []table.Route
+	for _, n := range c.in.Networks {
+		_, may := slices.BinarySearch(lb.Networks, n.Name)
+		if vrf := c.vrfs[n.Name]; vrf != 0 && (may || n == c.hostNetwork()) {
+			users = append(users, table.Route{VRF: vrf, ReplyOnly: !may, Translate: n.Translated && n.Name != lb.Home})
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return users
 }
 
 // vip makes the next hops of one VIP and returns the one its route leads to.
-// variant keeps the keys of those with chosen members apart.
-func (c *compiler) vip(lb *LoadBalancer, vip netip.Addr, variant string, choose func(*Listener, netip.Addr) []table.Member) table.NextHopID {
-	key := vipKey(lb, vip) + variant
-	listeners := slices.SortedFunc(slices.Values(lb.Listeners), func(a, b Listener) int {
-		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
-	})
-	if len(listeners) == 1 {
-		l := &listeners[0]
-		return c.composite(listenerKey(key, l), choose(l, vip), l.Proto, l.Port)
+// key is the start of their keys.
+func (c *compiler) vip(lb *LoadBalancer, key string, doors []door) table.NextHopID {
+	if len(doors) == 1 && !doors[0].hostOnly && doors[0].outside == nil {
+		d := &doors[0]
+		return c.composite(doorKey(key, d), table.NextHop{Members: d.members, Proto: d.proto, Port: d.port, Affinity: lb.Affinity})
 	}
 	nh := table.NextHop{ID: c.nhID(key), Type: table.NHService}
-	for i := range listeners {
-		l := &listeners[i]
-		nh.Listeners = append(nh.Listeners, table.Listener{
-			Proto: l.Proto, Port: l.Port, NH: c.composite(listenerKey(key, l), choose(l, vip), 0, 0),
-		})
+	for i := range doors {
+		d := &doors[i]
+		l := table.Listener{Proto: d.proto, Port: d.port, HostOnly: d.hostOnly}
+		l.NH = c.composite(doorKey(key, d), table.NextHop{Members: d.members, Affinity: lb.Affinity})
+		if d.outside != nil {
+			l.OutsideNH = c.composite(doorKey(key, d)+"/outside", table.NextHop{Members: *d.outside, Affinity: lb.Affinity})
+		}
+		nh.Listeners = append(nh.Listeners, l)
 	}
 	c.nextHop(nh)
 	return nh.ID
 }
 
 // localVIP announces a VIP that has backends here, under a label of its own.
-func (c *compiler) localVIP(lb *LoadBalancer, vip netip.Addr, network string) {
+func (c *compiler) localVIP(lb *LoadBalancer, vip netip.Addr) {
 	var vmis []string
 	for i := range lb.Listeners {
 		for _, m := range lb.Listeners[i].Members {
@@ -105,85 +107,53 @@ func (c *compiler) localVIP(lb *LoadBalancer, vip netip.Addr, network string) {
 		return
 	}
 	slices.Sort(vmis)
-	nh := c.vip(lb, vip, "/local", c.localMembers)
-	c.out.Announce.vip(network, vip, c.label(vipKey(lb, vip), nh), slices.Compact(vmis))
+	key := vipKey(lb, vip)
+	nh := c.vip(lb, key+"/local", c.localDoors(lb, vip))
+	c.out.Announce.vip(c.home(lb), vip, c.label(key, nh), slices.Compact(vmis))
 }
 
-// members are all backends of a listener that serve the VIP's family.
-func (c *compiler) members(l *Listener, vip netip.Addr) []table.Member {
-	var out []table.Member
-	for i := range l.Members {
-		m := &l.Members[i]
-		if m.Address.Is4() != vip.Is4() {
-			continue
-		}
-		if to, ok := c.member(m); ok {
-			out = append(out, to)
-		}
+// home is the network a load balancer's VIPs are announced in.
+func (c *compiler) home(lb *LoadBalancer) string {
+	if c.vrfs[lb.Home] != 0 || len(lb.Networks) == 0 {
+		return lb.Home
 	}
-	return out
-}
-
-// localMembers are the backends on this node.
-func (c *compiler) localMembers(l *Listener, vip netip.Addr) []table.Member {
-	var out []table.Member
-	for i := range l.Members {
-		if m := &l.Members[i]; c.isLocal(m, vip) {
-			if to, ok := c.member(m); ok {
-				out = append(out, to)
-			}
-		}
-	}
-	return out
-}
-
-func (c *compiler) isLocal(m *Member, vip netip.Addr) bool {
-	return m.VMI != "" && m.Node == c.in.Node && c.local[m.VMI] != nil && m.Address.Is4() == vip.Is4()
-}
-
-// member says how a backend is reached: here through its vif, on another node
-// with its label through the tunnel, and if it is no VMI through the host.
-func (c *compiler) member(m *Member) (table.Member, bool) {
-	to := table.Member{Key: memberKey(m.UUID), Name: m.Name, Draining: m.Draining}
-	switch {
-	case m.VMI == "":
-		to.NH = c.hostNH
-		to.DNAT = netip.AddrPortFrom(m.Address, m.Port)
-	case m.Node == c.in.Node:
-		p := c.local[m.VMI]
-		if p == nil { // announced, but its sandbox is gone
-			return to, false
-		}
-		to.NH = c.ids.PodKnown(p.Key, p.VMI).NH
-	default:
-		to.NH, to.Label = c.tunnelTo(m.Tunnel), m.Label
-		return to, to.NH != 0 && to.Label != 0
-	}
-	return to, to.NH != 0
+	return lb.Networks[0]
 }
 
 // composite makes an ECMP next hop whose members keep their positions.
-func (c *compiler) composite(key string, members []table.Member, proto uint8, port uint16) table.NextHopID {
-	id := c.nhID(key)
-	if len(members) > table.MaxMembers {
-		c.problem("%s: %d members, only %d fit", key, len(members), table.MaxMembers)
-		slices.SortFunc(members, func(a, b table.Member) int { return cmp.Compare(a.Key, b.Key) })
-		members = members[:table.MaxMembers]
+func (c *compiler) composite(key string, nh table.NextHop) table.NextHopID {
+	nh.ID, nh.Type = c.nhID(key), table.NHComposite
+	if len(nh.Members) > table.MaxMembers {
+		c.problem("%s: %d members, only %d fit", key, len(nh.Members), table.MaxMembers)
+		slices.SortFunc(nh.Members, func(a, b table.Member) int {
+			return cmp.Or(compareBool(a.Draining, b.Draining), cmp.Compare(a.Key, b.Key))
+		})
+		nh.Members = nh.Members[:table.MaxMembers]
 	}
-	placed := c.old.positions.place(id, members)
-	if len(placed) > 0 {
-		c.out.Memory.positions[id] = keysOf(placed)
+	nh.Members = c.old.positions.place(nh.ID, nh.Members)
+	if len(nh.Members) > 0 {
+		c.out.Memory.positions[nh.ID] = keysOf(nh.Members)
 	}
-	c.nextHop(table.NextHop{ID: id, Type: table.NHComposite, Members: placed, Proto: proto, Port: port})
-	return id
+	c.nextHop(nh)
+	return nh.ID
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 func vipKey(lb *LoadBalancer, vip netip.Addr) string {
 	return "lb/" + lb.UUID + "/" + vip.String()
 }
 
-func listenerKey(vip string, l *Listener) string {
-	return vip + "/" + strconv.Itoa(int(l.Proto)) + "/" + strconv.Itoa(int(l.Port))
+func doorKey(vip string, d *door) string {
+	return vip + "/" + strconv.Itoa(int(d.proto)) + "/" + strconv.Itoa(int(d.port))
 }
 
 // memberKey is equal on all nodes: it decides which flows choose the member.

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
 )
@@ -25,7 +23,6 @@ type exchange struct {
 
 type answer struct {
 	reply control.Reply
-	fds   []int
 	err   error
 }
 
@@ -42,11 +39,10 @@ func (x *exchange) Run() {
 		defer x.reader.Done()
 		for {
 			var a answer
-			a.fds, a.err = x.conn.Receive(&a.reply)
+			a.err = x.conn.Receive(&a.reply)
 			select {
 			case x.answers <- a:
 			case <-x.closed:
-				closeAll(a.fds)
 				return
 			}
 			if a.err != nil {
@@ -66,7 +62,6 @@ var errLeft = errors.New("it closed the connection")
 
 // died is the error of an answer that nobody asked for.
 func (a *answer) died() error {
-	closeAll(a.fds)
 	switch {
 	case errors.Is(a.err, io.EOF):
 		return errLeft
@@ -78,29 +73,22 @@ func (a *answer) died() error {
 
 // ask makes one exchange. After an error the connection is of no more use,
 // unless the error is a refusal.
-func (x *exchange) ask(q *control.Request, limit time.Duration, fds ...int) (*control.Reply, []int, error) {
-	if err := x.conn.Send(q, fds...); err != nil {
-		return nil, nil, err
+func (x *exchange) ask(q *control.Request, limit time.Duration) (*control.Reply, error) {
+	if err := x.conn.Send(q); err != nil {
+		return nil, err
 	}
 	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	select {
 	case a := <-x.answers:
 		if a.err != nil {
-			return nil, nil, a.died()
+			return nil, a.died()
 		}
 		if a.reply.Error != "" {
-			closeAll(a.fds)
-			return nil, nil, errors.New(a.reply.Error)
+			return nil, errors.New(a.reply.Error)
 		}
-		return &a.reply, a.fds, nil
+		return &a.reply, nil
 	case <-timeout.C:
-		return nil, nil, fmt.Errorf("it has not answered within %v", limit)
-	}
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
+		return nil, fmt.Errorf("it has not answered within %v", limit)
 	}
 }

@@ -48,8 +48,7 @@ type FastPath struct {
 	health  Health
 
 	// Owned by Run.
-	memory []int // descriptors of its flow memory, for its successor
-	starts backoff
+	starts pauses
 }
 
 // Health is what is known of the fast path.
@@ -129,27 +128,30 @@ func (f *FastPath) setHealth(change func(h *Health)) {
 	f.changed = make(chan struct{})
 }
 
+// adoptEvery is how often a fast path that something else starts is looked for:
+// until it is found, pods are mute.
+const adoptEvery = 200 * time.Millisecond
+
 // Run keeps a connection until ctx is done and calls acked whenever more is in the
 // fast path. It leaves the fast path running.
 func (f *FastPath) Run(ctx context.Context, acked func()) error {
-	defer f.release()
-	retry := backoff{least: 100 * time.Millisecond, most: 5 * time.Second}
-	f.starts = backoff{least: 200 * time.Millisecond, most: 5 * time.Second}
+	retry := pauses{least: 100 * time.Millisecond, most: 5 * time.Second}
+	if len(f.cfg.Command) == 0 {
+		retry.most = adoptEvery
+	}
+	f.starts = pauses{least: 200 * time.Millisecond, most: 5 * time.Second}
 	for ctx.Err() == nil {
 		err := f.serve(ctx, acked, retry.reset)
 		if ctx.Err() != nil {
 			break
 		}
+		if before := f.Health(); before.InSync || before.Err != err.Error() {
+			f.cfg.Log.Warn("fast path lost", "error", err)
+		}
 		f.setHealth(func(h *Health) { h.InSync, h.Err = false, err.Error() })
-		f.cfg.Log.Warn("fast path lost", "error", err)
-		retry.wait(ctx)
+		retry.wait(ctx, nil)
 	}
 	return nil
-}
-
-func (f *FastPath) release() {
-	closeAll(f.memory)
-	f.memory = nil
 }
 
 // callTimeout bounds one exchange; attaching a batch of interfaces is the
@@ -193,14 +195,14 @@ func (f *FastPath) serve(ctx context.Context, acked func(), connected func()) er
 		case a := <-x.answers:
 			return a.died()
 		case <-probe.C:
-			if _, _, err := x.ask(&control.Request{Status: &control.Empty{}}, probeTimeout); err != nil {
+			if _, err := x.ask(&control.Request{Status: &control.Empty{}}, probeTimeout); err != nil {
 				return fmt.Errorf("it gives no sign of life: %w", err)
 			}
 		case <-f.kick:
 			want, version := f.latest()
 			d := compile.Diff(sent, want)
 			if !compile.IsEmpty(&d) {
-				if _, _, err := x.ask(&control.Request{Delta: &d}, callTimeout); err != nil {
+				if _, err := x.ask(&control.Request{Delta: &d}, callTimeout); err != nil {
 					return err
 				}
 			}
@@ -224,21 +226,15 @@ func (f *FastPath) ack(version uint64) {
 	f.setHealth(func(h *Health) { h.InSync, h.Err = true, "" })
 }
 
-// hello introduces us. Flow memory goes to the fast path that has none and comes
-// from the one that has.
+// hello introduces us.
 func (f *FastPath) hello(x *exchange) error {
-	h := &control.Hello{Version: control.Version, Node: f.cfg.Node, PuntOuter: f.cfg.PuntOuter, PuntInner: f.cfg.PuntInner, FlowMemory: len(f.memory)}
-	r, fds, err := x.ask(&control.Request{Hello: h}, callTimeout, f.memory...)
+	h := &control.Hello{Version: control.Version, Node: f.cfg.Node, PuntOuter: f.cfg.PuntOuter, PuntInner: f.cfg.PuntInner}
+	r, err := x.ask(&control.Request{Hello: h}, callTimeout)
 	if err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
 	if r.Hello == nil {
-		closeAll(fds)
 		return errors.New("hello: the answer is empty")
-	}
-	if len(fds) > 0 {
-		f.release()
-		f.memory = fds
 	}
 	f.cfg.Log.Info("fast path connected", "pid", r.Hello.PID, "workers", r.Hello.Workers, "adopted flows", r.Hello.AdoptedFlows)
 	f.setHealth(func(s *Health) {
@@ -268,15 +264,15 @@ func (f *FastPath) replay(ctx context.Context, x *exchange) (*table.State, error
 
 func (f *FastPath) replayState(x *exchange, want *table.State, version uint64) error {
 	epoch := uint64(time.Now().UnixNano())
-	if _, _, err := x.ask(&control.Request{Begin: &control.Begin{Epoch: epoch}}, callTimeout); err != nil {
+	if _, err := x.ask(&control.Request{Begin: &control.Begin{Epoch: epoch}}, callTimeout); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
 	for _, d := range compile.Replay(want, replayBatch) {
-		if _, _, err := x.ask(&control.Request{Delta: &d}, callTimeout); err != nil {
+		if _, err := x.ask(&control.Request{Delta: &d}, callTimeout); err != nil {
 			return fmt.Errorf("replay: %w", err)
 		}
 	}
-	if _, _, err := x.ask(&control.Request{InSync: &control.InSync{Epoch: epoch}}, callTimeout); err != nil {
+	if _, err := x.ask(&control.Request{InSync: &control.InSync{Epoch: epoch}}, callTimeout); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
 	f.ack(version)

@@ -32,8 +32,6 @@ type twin struct {
 	mu      sync.Mutex
 	builder *table.Builder
 	conns   []*wire.Conn
-	memory  []int // its own descriptors
-	given   int   // descriptors the agent brought
 	replays int
 	deltas  int
 	refuse  string
@@ -73,57 +71,36 @@ func (w *twin) die() {
 	}
 	w.mu.Unlock()
 	w.wait.Wait()
-	for _, fd := range w.memory {
-		_ = unix.Close(fd)
-	}
-	w.memory = nil
 }
 
 func (w *twin) talk(c *wire.Conn) {
 	defer c.Close()
 	for {
 		var q control.Request
-		fds, err := c.Receive(&q)
+		err := c.Receive(&q)
 		if err != nil {
 			return
 		}
 		w.mu.Lock()
-		r, out := w.answer(&q, fds)
+		r := w.answer(&q)
 		for w.mute && !w.dead {
 			w.mu.Unlock()
 			time.Sleep(10 * time.Millisecond) // stopped: it goes on where it was
 			w.mu.Lock()
 		}
 		w.mu.Unlock()
-		if c.Send(r, out...) != nil {
+		if c.Send(r) != nil {
 			return
 		}
 	}
 }
 
-func (w *twin) answer(q *control.Request, fds []int) (r *control.Reply, out []int) {
-	r = &control.Reply{}
+func (w *twin) answer(q *control.Request) *control.Reply {
+	r := &control.Reply{}
 	var err error
 	switch {
 	case q.Hello != nil:
-		w.given = len(fds)
 		r.Hello = &control.HelloReply{Version: control.Version, PID: os.Getpid(), Workers: 1}
-		if len(fds) > 0 && w.memory == nil {
-			w.memory = fds
-		} else if w.memory == nil {
-			fd, err := unix.MemfdCreate("flows", 0)
-			if err != nil {
-				w.t.Error(err)
-			}
-			w.memory = []int{fd}
-			out = w.memory
-		} else {
-			for _, fd := range fds {
-				_ = unix.Close(fd)
-			}
-			out = w.memory
-		}
-		r.Hello.FlowMemory = len(out)
 	case q.Begin != nil:
 		w.builder.Begin(q.Begin.Epoch)
 	case q.Delta != nil && w.refuse != "":
@@ -140,7 +117,7 @@ func (w *twin) answer(q *control.Request, fds []int) (r *control.Reply, out []in
 	if err != nil {
 		r.Error = err.Error()
 	}
-	return r, out
+	return r
 }
 
 func (w *twin) set(f func(*twin)) {
@@ -230,17 +207,14 @@ func TestProgram(t *testing.T) {
 	w.mustHold(t, tables("198.51.100.50"))
 }
 
-// A fast path that dies is found dead, and its successor gets its flow memory
-// and everything it should have.
+// A fast path that dies is found dead, and its successor gets everything it
+// should have.
 func TestSuccessor(t *testing.T) {
 	dir := t.TempDir()
 	first := newTwin(t, dir)
 	f := start(t, FastPathConfig{RunDir: dir})
 	want := tables("192.0.2.1", "192.0.2.2")
 	wait(t, f, f.Set(want))
-	if first.given != 0 {
-		t.Errorf("the first one was given %d descriptors", first.given)
-	}
 	first.die()
 	eventually(t, "not in sync", func() bool { return !f.Health().InSync })
 	if h := f.Health(); !strings.Contains(h.Err, "not to start one") && h.Err == "" {
@@ -250,9 +224,6 @@ func TestSuccessor(t *testing.T) {
 	second := newTwin(t, dir)
 	wait(t, f, version)
 	second.mustHold(t, tables("192.0.2.2", "192.0.2.3"))
-	if second.given != 1 {
-		t.Errorf("the successor was given %d descriptors", second.given)
-	}
 }
 
 // A refused change does not end it all: it is said again, whole, until taken.

@@ -1,285 +1,302 @@
 package dial
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 
 	pb "github.com/vragent/vragent/controller/southbound"
 )
 
-// SouthboundConfig says where the controllers are and who we are to them.
-type SouthboundConfig struct {
-	Node      string
-	Version   string // of the agent
-	Address   string // of our tunnels
-	Addresses []string
-	CA        string // PEM files
-	Cert      string
-	Key       string
-	Log       *slog.Logger
+// Controllers says where the controllers are and who we are to them. Both may
+// change at any time.
+type Controllers interface {
+	Addresses() []string // host:port
+	Changed() <-chan struct{}
+	TLS(address string) (*tls.Config, error) // asked for each connection
 }
 
-// Update is one response of a controller. It is acknowledged on the stream it came by.
+// SouthboundConfig says who we are to the controllers.
+type SouthboundConfig struct {
+	Node        string
+	Version     string // of the agent
+	Address     string // of our tunnels
+	Controllers Controllers
+	Log         *slog.Logger
+}
+
+// Update is one response of the primary. It is acknowledged on the stream it came by.
 type Update struct {
-	Attempt uint64 // numbers the streams
+	Attempt uint64 // numbers the full streams
 	*pb.ToAgent
 }
 
-// Southbound keeps one stream to a controller, trying them in turn.
+// Southbound keeps a stream to every controller: a full one to the primary, from
+// which alone updates come, and report-only ones to the standbys, which are told
+// what the primary is told. A lost primary is replaced at once; when it is back
+// it is a standby.
 type Southbound struct {
 	// Set once by NewSouthbound.
 	cfg     SouthboundConfig
-	have    func() []*pb.ResourceVersion // what the agent holds, asked at each connect
+	have    func() []*pb.ResourceVersion // what the agent holds, asked at each full stream
 	updates chan Update
-	kick    chan struct{}
 
 	// Guarded by mu.
 	mu      sync.Mutex
+	peers   map[string]*peer // by address
+	primary *peer            // nil: nobody; who connects next is
+	down    time.Time        // since when there is none that speaks
 	attempt uint64
-	acks    []*pb.Ack // of this stream, to be sent
+	acks    []*pb.Ack // of the full stream, to be sent
 	publish *Local    // the whole local state, to be told
-	link    Link
 }
 
-// Link is the health of the stream.
+// Link is the health of the stream to one controller.
 type Link struct {
+	Address   string
+	Primary   bool
 	Connected bool
-	Address   string // of the controller
 	Since     time.Time
 	Err       string
 }
 
-// NewSouthbound prepares a stream; Run keeps it.
+// NewSouthbound prepares the streams; Run keeps them.
 func NewSouthbound(cfg SouthboundConfig, have func() []*pb.ResourceVersion) *Southbound {
-	return &Southbound{cfg: cfg, have: have, updates: make(chan Update), kick: make(chan struct{}, 1),
-		publish: NewLocal(), link: Link{Since: time.Now(), Err: "not connected yet"}}
+	return &Southbound{cfg: cfg, have: have, updates: make(chan Update), peers: map[string]*peer{}, down: time.Now(), publish: NewLocal()}
 }
 
 // Updates delivers responses in order; the next comes when this one is acknowledged.
 func (s *Southbound) Updates() <-chan Update { return s.updates }
 
-// Link returns the health of the stream.
+// Link returns the health of the stream to the primary. While none speaks, it
+// says why none of the controllers does.
 func (s *Southbound) Link() Link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.link
+	if s.primary != nil && s.primary.link.Connected {
+		return s.primary.link
+	}
+	out := Link{Since: s.down, Err: "no controller's address is known yet"}
+	var reasons []string
+	for _, p := range s.order() {
+		if out.Address == "" || p == s.primary {
+			out.Address = p.address
+		}
+		reasons = append(reasons, p.address+": "+p.link.Err)
+	}
+	if len(reasons) > 0 {
+		out.Err = strings.Join(reasons, "; ")
+	}
+	return out
+}
+
+// Links returns the health of all streams, the primary's first.
+func (s *Southbound) Links() []Link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Link
+	for _, p := range s.order() {
+		l := p.link
+		if l.Primary = p == s.primary; l.Primary {
+			out = slices.Insert(out, 0, l)
+			continue
+		}
+		out = append(out, l)
+	}
+	return out
 }
 
 // Ack says that everything of an update is in the fast path, or why not.
 func (s *Southbound) Ack(u Update, nacks []*pb.Nack) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if u.Attempt == s.attempt {
 		s.acks = append(s.acks, &pb.Ack{Nonce: u.Nonce, Nacks: nacks})
 	}
-	s.mu.Unlock()
-	s.wake()
+	if s.primary != nil {
+		s.primary.wake()
+	}
 }
 
-// Publish says the whole local state; the stream tells what is new in it.
+// Publish says the whole local state; every stream tells what is new in it.
 func (s *Southbound) Publish(l *Local) {
 	s.mu.Lock()
-	s.publish = l
-	s.mu.Unlock()
-	s.wake()
-}
-
-func (s *Southbound) wake() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
-
-// steady is how long a stream must have lived for the next attempt to come at once.
-const steady = 10 * time.Second
-
-// Run keeps a stream until ctx is done.
-func (s *Southbound) Run(ctx context.Context) error {
-	retry := backoff{least: 250 * time.Millisecond, most: 10 * time.Second}
-	for i := 0; ctx.Err() == nil; i++ {
-		address := s.cfg.Addresses[i%len(s.cfg.Addresses)]
-		began := time.Now()
-		err := s.connect(ctx, address)
-		if ctx.Err() != nil {
-			break
-		}
-		s.down(address, err)
-		if time.Since(began) > steady {
-			retry.reset()
-		}
-		retry.wait(ctx)
-	}
-	return nil
-}
-
-func (s *Southbound) down(address string, err error) {
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.link.Connected || s.link.Err == "not connected yet" {
-		s.cfg.Log.Warn("controller lost: forwarding goes on with what is known", "controller", address, "error", err)
-		s.link.Since = time.Now()
+	s.publish = l
+	for _, p := range s.peers {
+		p.wake()
 	}
-	s.link.Connected, s.link.Address, s.link.Err = false, address, err.Error()
 }
 
-// connect keeps one stream until it breaks.
-func (s *Southbound) connect(ctx context.Context, address string) error {
-	creds, err := s.credentials(address)
-	if err != nil {
-		return err
-	}
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(256<<20)))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
+// Run keeps the streams until ctx is done.
+func (s *Southbound) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := pb.NewSouthboundClient(conn).Stream(ctx)
-	if err != nil {
-		return err
+	for {
+		s.follow(ctx, &running)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.cfg.Controllers.Changed():
+		}
 	}
-	if err := stream.Send(&pb.FromAgent{Message: &pb.FromAgent_Hello{Hello: &pb.Hello{
-		Node: s.cfg.Node, AgentVersion: s.cfg.Version, TunnelAddress: s.cfg.Address, Have: s.have()}}}); err != nil {
-		return streamError(stream, err)
-	}
-	attempt := s.begin()
-	r := &receiver{s: s, attempt: attempt, address: address, stream: stream, done: make(chan error, 1)}
-	r.Run(ctx)
-	err = s.talk(ctx, stream, r.done)
-	cancel()
-	r.wait.Wait()
-	return err
 }
 
-// begin begins a stream: acknowledgements of older ones are void.
-func (s *Southbound) begin() uint64 {
+// follow begins with controllers that are new and ends with those that are gone.
+// When no address is known, the last ones stay.
+func (s *Southbound) follow(ctx context.Context, running *sync.WaitGroup) {
+	addresses := s.cfg.Controllers.Addresses()
+	if len(addresses) == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var fresh []*peer
+	for _, a := range addresses {
+		if s.peers[a] == nil {
+			s.peers[a] = newPeer(s, a)
+			fresh = append(fresh, s.peers[a])
+		}
+	}
+	for a, p := range s.peers {
+		if !slices.Contains(addresses, a) {
+			delete(s.peers, a)
+			p.stop()
+		}
+	}
+	if s.primary == nil && len(fresh) > 0 {
+		s.primary = slices.MinFunc(fresh, s.compare)
+	}
+	for _, p := range fresh {
+		var own context.Context
+		own, p.stop = context.WithCancel(ctx)
+		running.Go(func() { p.keep(own) })
+	}
+}
+
+// order lists the controllers as this node prefers them.
+func (s *Southbound) order() []*peer {
+	list := make([]*peer, 0, len(s.peers))
+	for _, p := range s.peers {
+		list = append(list, p)
+	}
+	slices.SortFunc(list, s.compare)
+	return list
+}
+
+// compare orders by rendezvous hash: the agents of a cluster spread over its
+// controllers, and each finds the same ones again.
+func (s *Southbound) compare(a, b *peer) int {
+	weight := func(p *peer) uint64 {
+		sum := sha256.Sum256([]byte(s.cfg.Node + " " + p.address))
+		return binary.BigEndian.Uint64(sum[:])
+	}
+	return cmp.Compare(weight(b), weight(a))
+}
+
+// begin begins a stream of p and says what it is: full if p is the primary, or
+// becomes it because nobody is.
+func (s *Southbound) begin(p *peer, end context.CancelCauseFunc) (attempt uint64, full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.end = end
+	if s.primary == nil {
+		s.primary = p
+	}
+	if s.primary != p {
+		return 0, false
+	}
 	s.attempt++
-	s.acks = nil
-	return s.attempt
+	s.acks = nil // those of older streams are void
+	return s.attempt, true
 }
 
-// talk sends acknowledgements and news until the stream breaks.
-func (s *Southbound) talk(ctx context.Context, stream pb.Southbound_StreamClient, done <-chan error) error {
-	told := NewLocal()
-	first := true
-	for {
-		s.mu.Lock()
-		acks, now := s.acks, s.publish
-		s.acks = nil
-		s.mu.Unlock()
-		for _, a := range acks {
-			if err := stream.Send(&pb.FromAgent{Message: &pb.FromAgent_Ack{Ack: a}}); err != nil {
-				return <-done // the receiver learns why
-			}
-		}
-		if p := now.since(told); p != nil || first && now.Ready {
-			if p == nil {
-				p = &pb.Publish{}
-			}
-			p.InSync = first && now.Ready
-			first = first && !now.Ready
-			if err := stream.Send(&pb.FromAgent{Message: &pb.FromAgent_Publish{Publish: p}}); err != nil {
-				return <-done // the receiver learns why
-			}
-			told = now
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-done:
-			return err
-		case <-s.kick:
-		}
-	}
-}
-
-// streamError finds the reason behind a failed first Send: gRPC keeps it for Recv.
-func streamError(stream pb.Southbound_StreamClient, err error) error {
-	if _, cause := stream.Recv(); cause != nil {
-		return cause
-	}
-	return err
-}
-
-// receiver reads one stream.
-type receiver struct {
-	s       *Southbound
-	attempt uint64
-	address string
-	stream  pb.Southbound_StreamClient
-	done    chan error
-	wait    sync.WaitGroup
-}
-
-// Run reads until the stream breaks or ctx is done; connect waits for it.
-func (r *receiver) Run(ctx context.Context) {
-	r.wait.Add(1)
-	go func() {
-		defer r.wait.Done()
-		r.done <- r.read(ctx)
-	}()
-}
-
-func (r *receiver) read(ctx context.Context) error {
-	for {
-		m, err := r.stream.Recv()
-		if err != nil {
-			return err
-		}
-		r.s.up(r.address)
-		select {
-		case r.s.updates <- Update{Attempt: r.attempt, ToAgent: m}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// up notes that a controller has spoken.
-func (s *Southbound) up(address string) {
+// up notes that p's stream works.
+func (s *Southbound) up(p *peer, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.link.Connected {
-		s.cfg.Log.Info("controller connected", "controller", address)
-		s.link = Link{Connected: true, Address: address, Since: time.Now()}
+	if !full && s.primary == nil {
+		s.promote(p) // it connected as a standby of one that is lost by now
+	}
+	if !full && s.primary == p {
+		return // this stream is over
+	}
+	if !p.link.Connected {
+		s.cfg.Log.Info("controller connected", "controller", p.address, "primary", full)
+		p.link = Link{Address: p.address, Connected: true, Since: time.Now()}
 	}
 }
 
-// credentials reads the certificates anew for each connection: they may have been
-// replaced meanwhile.
-func (s *Southbound) credentials(address string) (credentials.TransportCredentials, error) {
-	cert, err := tls.LoadX509KeyPair(s.cfg.Cert, s.cfg.Key)
-	if err != nil {
-		return nil, fmt.Errorf("certificate of this node: %w (controller.cert, controller.key)", err)
+// lost notes that p's stream broke, and finds another primary if p was it: a
+// standby that is connected, else whoever connects first.
+func (s *Southbound) lost(p *peer, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := p.link
+	p.link = Link{Address: p.address, Since: was.Since, Err: err.Error()}
+	if was.Connected {
+		p.link.Since = time.Now()
 	}
-	ca, err := os.ReadFile(s.cfg.CA)
-	if err != nil {
-		return nil, fmt.Errorf("certificate authority: %w (controller.ca)", err)
+	if was.Connected && !errors.Is(err, errGone) {
+		s.cfg.Log.Warn("controller lost: forwarding goes on with what is known", "controller", p.address, "primary", s.primary == p, "error", err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("certificate authority %s: %w", s.cfg.CA, errors.New("no certificate in it"))
+	if s.primary != p {
+		return
 	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("controller address %s: %w", address, err)
+	if was.Connected {
+		s.down = p.link.Since
 	}
-	return credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, ServerName: host, MinVersion: tls.VersionTLS13}), nil
+	s.primary = nil
+	others := slices.DeleteFunc(s.order(), func(q *peer) bool { return q == p })
+	for _, q := range others {
+		if q.link.Connected {
+			s.promote(q)
+			return
+		}
+	}
+	for _, q := range others {
+		if was.Connected {
+			q.hurry()
+		}
+	}
+}
+
+// promote makes a connected standby the primary: its stream is begun anew.
+func (s *Southbound) promote(p *peer) {
+	s.primary = p
+	p.link.Connected, p.link.Err, p.link.Since = false, "becomes the primary", time.Now()
+	p.end(errPromoted)
+}
+
+// spare says whether another controller could take p's place.
+func (s *Southbound) spare(p *peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.peers {
+		if q != p && q.link.Connected {
+			return true
+		}
+	}
+	return false
+}
+
+// news returns what a stream has to send: acknowledgements on the full one, and
+// the state of the node.
+func (s *Southbound) news(full bool) (acks []*pb.Ack, now *Local) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if full {
+		acks, s.acks = s.acks, nil
+	}
+	return acks, s.publish
 }

@@ -167,8 +167,8 @@ func stream(t *testing.T, a *authority, addrs ...string) *Southbound {
 	cert, key := a.leaf("n1")
 	held := []*pb.ResourceVersion{{Type: pb.Type_TYPE_VMI, Name: "u", Version: "v"}}
 	s := NewSouthbound(SouthboundConfig{
-		Node: "n1", Version: "test", Address: "192.0.2.1", Addresses: addrs,
-		CA: filepath.Join(a.dir, "ca.crt"), Cert: cert, Key: key, Log: slog.New(slog.DiscardHandler),
+		Node: "n1", Version: "test", Address: "192.0.2.1", Log: slog.New(slog.DiscardHandler),
+		Controllers: &Files{List: addrs, CA: filepath.Join(a.dir, "ca.crt"), Cert: cert, Key: key},
 	}, func() []*pb.ResourceVersion { return held })
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -284,7 +284,7 @@ func TestSecondController(t *testing.T) {
 	_ = dead.Close()
 	h := newHub(t, a, "127.0.0.1:0")
 	s := stream(t, a, dead.Addr().String(), h.addr)
-	h.next(t)
+	h.primary(t)
 	h.tell(t, &pb.ToAgent{Nonce: 1})
 	update(t, s)
 	if s.Link().Address != h.addr {
@@ -297,19 +297,19 @@ func TestCertificates(t *testing.T) {
 	a, other := newAuthority(t), newAuthority(t)
 	h := newHub(t, a, "127.0.0.1:0")
 	for name, c := range map[string]struct {
-		spoil func(*SouthboundConfig)
+		spoil func(*Files)
 		want  string
 	}{
-		"foreign controller": {func(c *SouthboundConfig) { c.CA = filepath.Join(other.dir, "ca.crt") }, "unknown authority"},
-		"no file":            {func(c *SouthboundConfig) { c.Cert = "/nowhere" }, "controller.cert"},
-		"no CA":              {func(c *SouthboundConfig) { c.CA = "/nowhere" }, "controller.ca"},
-		"empty CA":           {func(c *SouthboundConfig) { c.CA = c.Key }, "no certificate in it"},
-		"foreign node":       {func(c *SouthboundConfig) { c.Cert, c.Key = other.leaf("n1") }, "certificate"},
+		"foreign controller": {func(c *Files) { c.CA = filepath.Join(other.dir, "ca.crt") }, "unknown authority"},
+		"no file":            {func(c *Files) { c.Cert = "/nowhere" }, "controller.cert"},
+		"no CA":              {func(c *Files) { c.CA = "/nowhere" }, "controller.ca"},
+		"empty CA":           {func(c *Files) { c.CA = c.Key }, "no certificate in it"},
+		"foreign node":       {func(c *Files) { c.Cert, c.Key = other.leaf("n1") }, "certificate"},
 	} {
 		cert, key := a.leaf("n1")
-		cfg := SouthboundConfig{Node: "n1", Addresses: []string{h.addr}, CA: filepath.Join(a.dir, "ca.crt"), Cert: cert, Key: key, Log: slog.New(slog.DiscardHandler)}
-		c.spoil(&cfg)
-		s := NewSouthbound(cfg, func() []*pb.ResourceVersion { return nil })
+		files := &Files{List: []string{h.addr}, CA: filepath.Join(a.dir, "ca.crt"), Cert: cert, Key: key}
+		c.spoil(files)
+		s := NewSouthbound(SouthboundConfig{Node: "n1", Controllers: files, Log: slog.New(slog.DiscardHandler)}, func() []*pb.ResourceVersion { return nil })
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
 		go func() { _ = s.Run(ctx); close(ended) }()

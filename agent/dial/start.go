@@ -37,7 +37,7 @@ func (f *FastPath) connect(ctx context.Context) (*wire.Conn, error) {
 	if len(f.cfg.Command) == 0 {
 		return nil, fmt.Errorf("no fast path runs in %s, and this agent is not to start one (fastpath.start): %w", f.cfg.RunDir, err)
 	}
-	f.starts.wait(ctx)
+	f.starts.wait(ctx, nil)
 	exited, err := f.start()
 	if err != nil {
 		return nil, err
@@ -88,15 +88,17 @@ type reaper struct {
 // Run waits in the background; nobody waits for it: the child may live longer.
 func (r reaper) Run() { go func() { r.exited <- r.cmd.Wait() }() }
 
-// backoff spaces repeated attempts: none before the first, then doubling, with jitter.
-type backoff struct {
+// pauses space repeated attempts: none before the first, then doubling, with jitter.
+type pauses struct {
 	least, most time.Duration
 	next        time.Duration
 }
 
-func (b *backoff) reset() { b.next = 0 }
+func (b *pauses) reset() { b.next = 0 }
 
-func (b *backoff) wait(ctx context.Context) {
+// wait waits until the pause is over, or for less: until ctx is done or there is
+// a reason to hurry (nil: never).
+func (b *pauses) wait(ctx context.Context, hurry <-chan struct{}) {
 	d := b.next
 	b.next = min(max(2*b.next, b.least), b.most)
 	if d == 0 {
@@ -104,6 +106,7 @@ func (b *backoff) wait(ctx context.Context) {
 	}
 	select {
 	case <-ctx.Done():
+	case <-hurry:
 	case <-time.After(d/2 + rand.N(d)):
 	}
 }

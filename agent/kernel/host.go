@@ -112,63 +112,6 @@ func SetHostAddrs(name string, addrs []netip.Addr) error {
 	return nil
 }
 
-// routeProtocol marks our routes (rtnetlink(7): 200 to 249 are nobody's).
-const routeProtocol = 201
-
-// SetHostRoutes leads these prefixes through the interface, with the host's own
-// address as the source, and takes other routes of ours away.
-func SetHostRoutes(name string, prefixes []netip.Prefix, addrs []netip.Addr) error {
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("host interface %s: %w", name, err)
-	}
-	for _, gw := range []netip.Addr{gateway4, gateway6} {
-		if err := setNeighbour(l, gw); err != nil {
-			return fmt.Errorf("host interface %s: neighbour %s: %w", name, gw, err)
-		}
-	}
-	wanted := map[netip.Prefix]bool{}
-	for _, p := range prefixes {
-		src, ok := ofFamily(addrs, p.Addr().Is4())
-		if !ok {
-			continue // no address of that family: nothing could be sent
-		}
-		wanted[p.Masked()] = true
-		if err := netlink.RouteReplace(hostRoute(l, p, src)); err != nil {
-			return fmt.Errorf("host interface %s: route to %s: %w", name, p, err)
-		}
-	}
-	return dropRoutes(l, wanted)
-}
-
-func hostRoute(l netlink.Link, p netip.Prefix, src netip.Addr) *netlink.Route {
-	gw := gateway4
-	if p.Addr().Is6() {
-		gw = gateway6
-	}
-	return &netlink.Route{LinkIndex: l.Attrs().Index, Dst: toNet(p.Masked()), Gw: gw.AsSlice(), Src: src.AsSlice(),
-		Flags: int(netlink.FLAG_ONLINK), Protocol: routeProtocol, MTU: l.Attrs().MTU}
-}
-
-func dropRoutes(l netlink.Link, wanted map[netip.Prefix]bool) error {
-	filter := &netlink.Route{LinkIndex: l.Attrs().Index, Protocol: routeProtocol}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		have, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
-		if err != nil {
-			return fmt.Errorf("list routes of %s: %w", l.Attrs().Name, err)
-		}
-		for _, r := range have {
-			if r.Dst == nil || wanted[fromNet(r.Dst)] {
-				continue
-			}
-			if err := netlink.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("remove route to %s: %w", r.Dst, err)
-			}
-		}
-	}
-	return nil
-}
-
 // setNeighbour writes the router's address down: there is nothing to ask for.
 func setNeighbour(l netlink.Link, gw netip.Addr) error {
 	family := netlink.FAMILY_V4
@@ -181,20 +124,6 @@ func setNeighbour(l netlink.Link, gw netip.Addr) error {
 		return nil // no IPv6 in this kernel
 	}
 	return err
-}
-
-func ofFamily(addrs []netip.Addr, v4 bool) (netip.Addr, bool) {
-	for _, a := range addrs {
-		if a.Is4() == v4 {
-			return a, true
-		}
-	}
-	return netip.Addr{}, false
-}
-
-func fromNet(n *net.IPNet) netip.Prefix {
-	ones, _ := n.Mask.Size()
-	return netip.PrefixFrom(fromIP(n.IP), ones)
 }
 
 // RemoveHost deletes the host's interface and with it its routes.

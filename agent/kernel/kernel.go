@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/agent/compile"
+	"github.com/vragent/vragent/agent/record"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
@@ -72,9 +73,6 @@ func Taps() (map[string]int, error) {
 	return taps, nil
 }
 
-// podAlias begins the alias that the plugin gives a pod's tap.
-const podAlias = "vrouter:"
-
 // MutePods sets the tap of every pod down and returns how many there are: without
 // steering, their packets would reach the host's own stack.
 func MutePods() (int, error) {
@@ -84,7 +82,7 @@ func MutePods() (int, error) {
 	}
 	n := 0
 	for _, l := range links {
-		if !strings.HasPrefix(l.Attrs().Alias, podAlias) {
+		if !strings.HasPrefix(l.Attrs().Alias, record.MarkPrefix) {
 			continue
 		}
 		if err := netlink.LinkSetDown(l); err != nil && !notFound(err) {
@@ -193,6 +191,11 @@ func toMAC(h net.HardwareAddr) (m table.MAC) { copy(m[:], h); return m }
 
 func toNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func fromNet(n *net.IPNet) netip.Prefix {
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(fromIP(n.IP), ones)
 }
 
 func fromIP(ip net.IP) netip.Addr {

@@ -197,10 +197,13 @@ func TestHost(t *testing.T) {
 	}
 	dress := func(a []netip.Addr, p []netip.Prefix) {
 		t.Helper()
-		for _, err := range []error{HostUp("vhost0"), SetHostAddrs("vhost0", a), SetHostRoutes("vhost0", p, a)} {
+		for _, err := range []error{HostUp("vhost0"), SetHostAddrs("vhost0", a)} {
 			if err != nil {
 				t.Fatal(err)
 			}
+		}
+		if _, left, err := SetHostRoutes(Routes{Host: "vhost0", Addrs: a, Subnets: p}); err != nil || left != nil {
+			t.Fatal(left, err)
 		}
 	}
 	subnets := prefixes("192.0.2.0/24", "198.51.100.0/24", "2001:db8:1::/64")
@@ -251,7 +254,7 @@ func TestHostNameTaken(t *testing.T) {
 	}
 }
 
-func firewall(t *testing.T) string {
+func saved(t *testing.T) string {
 	return sh(t, `(iptables-save; ip6tables-save) | grep -v '^#' | sed 's/\[[0-9:]*\]//'`)
 }
 
@@ -262,16 +265,18 @@ func TestRules(t *testing.T) {
 		_ = RemoveRules()
 		sh(t, "iptables -F FORWARD; iptables -t nat -F POSTROUTING; ip6tables -F FORWARD")
 	})
-	before := firewall(t)
-	r := Rules{Host: "vhost0", Subnets: prefixes("192.0.2.0/24", "198.51.100.0/24", "2001:db8:1::/64"), Masquerade: true}
+	before := saved(t)
+	r := Rules{
+		Host: "vhost0", Addrs: addrs("192.0.2.1", "2001:db8:1::1"), Masquerade: true,
+		Pods: prefixes("192.0.2.0/24", "2001:db8:1::/64"), Services: prefixes("198.51.100.0/24"),
+	}
 	if err := EnsureRules(r); err != nil {
 		t.Fatal(err)
 	}
-	first := firewall(t)
+	first := saved(t)
 	for _, want := range []string{
-		"-A VRAGENT-POSTROUTING -s 192.0.2.0/24 -d 198.51.100.0/24 -j RETURN",
-		"-A VRAGENT-POSTROUTING -s 192.0.2.0/24 ! -o vhost0 -j MASQUERADE",
-		"-A VRAGENT-POSTROUTING -s 2001:db8:1::/64 ! -o vhost0 -j MASQUERADE",
+		"-A VRAGENT-POSTROUTING -d 198.51.100.0/24 -j RETURN\n-A VRAGENT-POSTROUTING -s 192.0.2.0/24 -j MASQUERADE",
+		"-A VRAGENT-POSTROUTING -s 2001:db8:1::/64 -j MASQUERADE",
 		"-A VRAGENT-FORWARD -i vhost0 -j ACCEPT", "-A VRAGENT-FORWARD -o vhost0 -j ACCEPT",
 		"-A FORWARD -j VRAGENT-FORWARD\n-A FORWARD -s 203.0.113.9/32 -j DROP", // ours come first
 	} {
@@ -279,19 +284,19 @@ func TestRules(t *testing.T) {
 			t.Errorf("missing %q in\n%s", want, first)
 		}
 	}
-	if err := EnsureRules(r); err != nil || firewall(t) != first {
-		t.Errorf("repeated, it changed: %v\n%s", err, firewall(t))
+	if err := EnsureRules(r); err != nil || saved(t) != first {
+		t.Errorf("repeated, it changed: %v\n%s", err, saved(t))
 	}
 	sh(t, "iptables -F FORWARD; iptables -t nat -D VRAGENT-POSTROUTING 1; ip6tables -F VRAGENT-FORWARD")
 	if err := EnsureRules(r); err != nil {
 		t.Fatal(err)
 	}
 	sh(t, "iptables -A FORWARD -s 203.0.113.9 -j DROP")
-	if got := firewall(t); got != first {
+	if got := saved(t); got != first {
 		t.Errorf("what others broke is not mended\n%s\n%s", first, got)
 	}
 	r.Masquerade = false
-	if err := EnsureRules(r); err != nil || strings.Contains(firewall(t), "MASQUERADE") {
+	if err := EnsureRules(r); err != nil || strings.Contains(saved(t), "VRAGENT-POSTROUTING -s") {
 		t.Errorf("masquerade stays: %v", err)
 	}
 	if err := RemoveRules(); err != nil {
@@ -300,7 +305,7 @@ func TestRules(t *testing.T) {
 	if err := RemoveRules(); err != nil {
 		t.Errorf("removing twice: %v", err)
 	}
-	if after := firewall(t); after != before {
+	if after := saved(t); after != before {
 		t.Errorf("left behind\n%s\n%s", before, after)
 	}
 }

@@ -33,13 +33,17 @@ func (l *Loop) Answer(ctx context.Context, q *rpc.Request) *rpc.Reply {
 	case q.Attach != nil:
 		return l.ask(ctx, func(reply func(*rpc.Reply)) { l.attach(q.Attach, reply) })
 	case q.Bind != nil:
+		defer l.events.haste.Enter()()
 		return l.ask(ctx, func(reply func(*rpc.Reply)) { l.bind(q.Bind, reply) })
 	case q.Detach != nil:
+		defer l.events.haste.Enter()()
 		return l.ask(ctx, func(reply func(*rpc.Reply)) { l.detach(key(q.Detach.Attachment), reply) })
 	case q.Check != nil:
 		return l.check(ctx, q.Check)
 	case q.GC != nil:
 		return l.collect(ctx, q.GC)
+	case q.Leaks != nil:
+		return l.leaks(ctx, q.Leaks)
 	case q.Ready != nil:
 		return l.ask(ctx, func(reply func(*rpc.Reply)) { reply(&rpc.Reply{Error: l.ready(time.Now())}) })
 	case q.Status != nil:
@@ -101,7 +105,7 @@ func (l *Loop) tryAttach(p *pendingAttach, now time.Time) bool {
 		if refusal.Code == rpc.CodeTryAgain && now.Before(p.until) {
 			return false
 		}
-		p.reply(refuse(l.explain(refusal, now)))
+		p.reply(refuse(l.explain(p.Attach, refusal, now)))
 		return true
 	}
 	l.turn.replies = append(l.turn.replies, func(err error) {
@@ -115,10 +119,16 @@ func (l *Loop) tryAttach(p *pendingAttach, now time.Time) bool {
 	return true
 }
 
-// explain adds the controller's state to what waits for it.
-func (l *Loop) explain(refusal *rpc.Error, now time.Time) *rpc.Error {
-	if ok, sentence := l.controllerState(now); !ok && refusal.Code == rpc.CodeTryAgain {
+// explain adds the controller's state to what waits for it: it is not there, has
+// not said everything yet, or has and does not know the pod.
+func (l *Loop) explain(q *rpc.Attach, refusal *rpc.Error, now time.Time) *rpc.Error {
+	ok, sentence := l.controllerState(now)
+	switch {
+	case refusal.Code != rpc.CodeTryAgain:
+	case !ok:
 		refusal.Message += "; " + sentence
+	case !l.turn.node.Expects(q.Namespace, q.Pod):
+		refusal.Message += "; " + sentence + ", which knows of no such pod on this node"
 	}
 	return refusal
 }
@@ -131,6 +141,7 @@ func (l *Loop) bind(q *rpc.Bind, reply func(*rpc.Reply)) {
 		return
 	}
 	l.turn.dirty = true
+	l.mark(q.Ifindex, l.turn.node.Mark(k))
 	l.after(waiter{deadline: time.Now().Add(bindTime), done: func(err error) {
 		_, _, ifindex := l.turn.node.Find(k)
 		switch {
@@ -172,6 +183,10 @@ func (l *Loop) check(ctx context.Context, q *rpc.Check) *rpc.Reply {
 	r := l.ask(ctx, func(reply func(*rpc.Reply)) {
 		iface, id, _ := l.turn.node.Find(k)
 		vif = id
+		if refusal := l.turn.node.Lost(k); refusal != nil {
+			reply(refuse(refusal))
+			return
+		}
 		if iface == nil {
 			reply(refuse(&rpc.Error{Code: rpc.CodeUnknownPod, Message: "the agent has no attachment " + k.String()}))
 			return
@@ -227,5 +242,6 @@ func (l *Loop) status(now time.Time) *rpc.Status {
 		Node: l.cfg.Node, PID: os.Getpid(), Version: l.cfg.Version, Started: l.started,
 		Fabric: l.turn.fabric.Name, Address: l.turn.fabric.Address,
 		Conditions: l.conditions(now), VMIs: vmis, Attached: attached,
+		Controllers: l.upstream.links(), CertificateEnd: l.upstream.certificateEnd(), KubeProxyReplacement: l.cfg.KubeProxyReplacement,
 	}
 }

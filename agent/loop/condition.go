@@ -37,6 +37,7 @@ func (l *Loop) conditions(now time.Time) []rpc.Condition {
 	return []rpc.Condition{
 		l.condition("fastpath", now, l.fastpathState, "see the log of the fast path, "+fastpathLog(l.cfg.Agent)),
 		l.condition("controller", now, func() (bool, string) { return l.controllerState(now) }, "is vrcontroller running and reachable? Does it know this node?"),
+		l.condition("certificate", now, func() (bool, string) { return l.upstream.identity(now) }, l.upstream.identityFix()),
 		l.condition("ledger", now, l.ledgerState, "make room, or make "+l.cfg.StateDir+" writable"),
 		l.condition("blocks", now, l.blocksState, "widen the pod subnets, or delete pods"),
 		l.condition("host", now, l.host.health, "see the agent's log; it tries again every few seconds"),
@@ -82,7 +83,7 @@ func (l *Loop) condition(name string, now time.Time, look func() (bool, string),
 func (l *Loop) ready(now time.Time) *rpc.Error {
 	var wrong, fixes []string
 	for _, c := range l.conditions(now) {
-		if c.OK || c.Name == "controller" && now.Sub(c.Since) < controllerGrace {
+		if c.OK || c.Name == "certificate" || c.Name == "controller" && now.Sub(c.Since) < controllerGrace {
 			continue
 		}
 		wrong = append(wrong, c.Name+": "+c.Message)
@@ -132,23 +133,17 @@ func (l *Loop) blocksState() (bool, string) {
 	if len(blocks) == 0 {
 		return false, "no block of addresses is leased to this node yet"
 	}
-	if missing := l.turn.node.Exhausted(); len(missing) > 0 {
+	missing, others := l.turn.node.Exhausted()
+	if len(missing) > 0 {
 		return false, strings.Join(missing, "; ")
 	}
 	free := 0
 	for _, b := range blocks {
 		free += b.Free
 	}
-	return true, fmt.Sprintf("%d blocks, %d addresses free", len(blocks), free)
-}
-
-// health is the state of the host's interface as a condition.
-func (k *hostKeeper) health() (bool, string) {
-	done, fault := k.state()
-	if !done || fault != "" {
-		return false, k.name + ": " + fault
-	}
-	return true, k.name + " is up"
+	// What one tenant's network lacks does not make the node unfit for the others.
+	sentences := append([]string{fmt.Sprintf("%d blocks, %d addresses free", len(blocks), free)}, others...)
+	return true, strings.Join(sentences, "; ")
 }
 
 func (l *Loop) forwardingState() (bool, string) {

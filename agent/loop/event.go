@@ -3,6 +3,8 @@ package loop
 import (
 	"context"
 	"sync/atomic"
+
+	"github.com/vragent/vragent/agent/kernel"
 )
 
 // events reach Run's goroutine from all others.
@@ -13,15 +15,16 @@ type events struct {
 	wake  chan struct{} // something below, or the fast path, moved
 	done  chan struct{} // closed when it has ended
 	moved *moved
+	haste *kernel.Haste // counts requests that change links
 }
 
 // moved says what to look at. Set by anyone, cleared by Run's goroutine.
 type moved struct{ underlay, host, links atomic.Bool }
 
-func newEvents() events {
+func newEvents(runDir string) events {
 	return events{
 		calls: make(chan func()), gone: make(chan int, 1024), wake: make(chan struct{}, 1),
-		done: make(chan struct{}), moved: &moved{},
+		done: make(chan struct{}), moved: &moved{}, haste: kernel.NewHaste(runDir),
 	}
 }
 

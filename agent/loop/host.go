@@ -5,29 +5,34 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/vragent/vragent/agent/compile"
+	checks "github.com/vragent/vragent/agent/health"
 	"github.com/vragent/vragent/agent/kernel"
+	"github.com/vragent/vragent/conf"
 )
 
 // hostKeeper keeps the host's interface, its addresses and routes and the
 // firewall rules as they should be, whoever else touches them.
 type hostKeeper struct {
 	// Set once by newHostKeeper.
-	name       string
-	mtu        int
-	masquerade bool
-	log        *slog.Logger
-	moved      func() // called when facts changed
-	kick       chan struct{}
+	conf   *conf.Agent
+	mtu    int
+	log    *slog.Logger
+	moved  func() // called when facts changed
+	kick   chan struct{}
+	checks *checks.Servers // of services, on this node
 
 	// Guarded by mu.
 	mu    sync.Mutex
 	want  hostWant
 	found *compile.Host // without addresses; nil: never made
 	fault string        // of the last attempt
+	left  []string      // what was refused, as sentences
 	done  bool          // everything wanted is there
 }
 
@@ -36,15 +41,23 @@ type hostWant struct {
 	Addrs    []netip.Addr
 	Pods     []netip.Prefix // subnets
 	Services []netip.Prefix
-	Steered  int // index of the tap that is in the fast path; 0: none yet
+	Facing   []netip.Addr // of pods, outside of Pods
+	Kept     []netip.Addr // what must not be led there
+	// In the fast path.
+	Steered   int // index of the tap; 0: none yet
+	NodePorts []compile.NodePort
+	Externals []compile.External
 }
 
-func newHostKeeper(cfg Config, mtu int, moved func()) *hostKeeper {
+// newHostKeeper prepares a keeper. healthy says whether the fast path forwards.
+func newHostKeeper(cfg Config, mtu int, moved func(), healthy func() bool) *hostKeeper {
 	return &hostKeeper{
-		name: cfg.Host.Interface, mtu: mtu, masquerade: cfg.Host.Masquerade, log: cfg.Log, moved: moved,
-		kick: make(chan struct{}, 1), fault: "not set up yet",
+		conf: cfg.Agent, mtu: mtu, log: cfg.Log, moved: moved, kick: make(chan struct{}, 1),
+		checks: checks.New(healthy, cfg.Log), fault: "not set up yet",
 	}
 }
+
+func (k *hostKeeper) name() string { return k.conf.Host.Interface }
 
 func (k *hostKeeper) poke() {
 	select {
@@ -68,9 +81,11 @@ func (k *hostKeeper) change(f func(*hostWant)) {
 	}
 }
 
-// setSteered says that frames of the tap with this index go to the fast path.
-func (k *hostKeeper) setSteered(ifindex int) {
-	k.change(func(w *hostWant) { w.Steered = ifindex })
+// arrived says what the fast path has now: the tap with this index, and ways into
+// services. Set up before, they would lead to a refusal.
+func (k *hostKeeper) arrived(ifindex int, out compile.Outside) {
+	k.change(func(w *hostWant) { w.Steered, w.NodePorts, w.Externals = ifindex, out.NodePorts, out.Externals })
+	k.checks.Set(out.Health)
 }
 
 func (k *hostKeeper) wanted() hostWant {
@@ -84,13 +99,6 @@ func (k *hostKeeper) facts() *compile.Host {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.found
-}
-
-// state says whether all is as wanted, and what is wrong.
-func (k *hostKeeper) state() (done bool, fault string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.done, k.fault
 }
 
 const (
@@ -122,10 +130,11 @@ func (k *hostKeeper) Run(ctx context.Context) error {
 // apply makes things as wanted. The interface goes up only when its frames are
 // steered to the fast path.
 func (k *hostKeeper) apply(w hostWant) error {
-	host, err := kernel.EnsureHost(k.name, k.mtu)
+	host, err := kernel.EnsureHost(k.name(), k.mtu)
 	up := err == nil && w.Steered == host.Ifindex
+	var left []string
 	if up {
-		err = k.dress(w)
+		left, err = k.dress(w)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -146,26 +155,66 @@ func (k *hostKeeper) apply(w hostWant) error {
 		k.log.Error("host interface", "error", err)
 	}
 	k.fault = fault
+	if up && err == nil {
+		k.note(left)
+	}
 	return err
 }
 
-func (k *hostKeeper) dress(w hostWant) error {
-	if err := kernel.HostUp(k.name); err != nil {
-		return err
+// note logs what is newly left out.
+func (k *hostKeeper) note(left []string) {
+	for _, sentence := range left {
+		if !slices.Contains(k.left, sentence) {
+			k.log.Warn("left out of the host's routes", "what", sentence)
+		}
 	}
-	if err := kernel.SetHostAddrs(k.name, w.Addrs); err != nil {
-		return err
+	k.left = left
+}
+
+func (k *hostKeeper) dress(w hostWant) (left []string, err error) {
+	if err := kernel.HostUp(k.name()); err != nil {
+		return nil, err
 	}
-	routes := append(append([]netip.Prefix{}, w.Pods...), w.Services...)
-	if err := kernel.SetHostRoutes(k.name, routes, w.Addrs); err != nil {
-		return err
+	if err := kernel.SetHostAddrs(k.name(), w.Addrs); err != nil {
+		return nil, err
 	}
-	return kernel.EnsureRules(kernel.Rules{Host: k.name, Subnets: routes, Masquerade: k.masquerade})
+	subnets := slices.Concat(w.Pods, w.Services)
+	for _, a := range w.Facing {
+		subnets = append(subnets, netip.PrefixFrom(a, a.BitLen()))
+	}
+	routed, left, err := kernel.SetHostRoutes(kernel.Routes{
+		Host: k.name(), Addrs: w.Addrs, Subnets: subnets, Externals: w.Externals, Kept: w.Kept,
+	})
+	if err != nil {
+		return nil, err
+	}
+	served := func(list []netip.Prefix) []netip.Prefix {
+		return slices.DeleteFunc(slices.Clone(list), func(p netip.Prefix) bool { return !slices.Contains(routed.Subnets, p) })
+	}
+	return left, kernel.EnsureRules(kernel.Rules{
+		Host: k.name(), Addrs: w.Addrs, Pods: served(w.Pods), Services: served(w.Services), Masquerade: k.conf.Host.Masquerade,
+		NodePorts: w.NodePorts, Externals: routed.Externals,
+	})
+}
+
+// health is the state of the host's interface as a condition. What is left out is
+// the fault of one object, not of the node.
+func (k *hostKeeper) health() (bool, string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.done || k.fault != "" {
+		return false, k.name() + ": " + k.fault
+	}
+	return true, strings.Join(slices.Concat([]string{k.name() + " is up"}, k.left, k.checks.Problems()), "; ")
 }
 
 // tellHost says what the node's state wants of the host's interface.
 func (l *Loop) tellHost() {
-	addrs, _ := l.turn.node.Host()
-	pods, services := l.turn.node.Subnets()
-	l.host.change(func(w *hostWant) { w.Addrs, w.Pods, w.Services = addrs, pods, services })
+	node := l.turn.node
+	addrs, _ := node.Host()
+	pods, services := node.Subnets()
+	facing, kept := node.Facing(), node.Peers()
+	l.host.change(func(w *hostWant) {
+		w.Addrs, w.Pods, w.Services, w.Facing, w.Kept = addrs, pods, services, facing, kept
+	})
 }

@@ -16,15 +16,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/vragent/vragent/agent/compile"
 	"github.com/vragent/vragent/agent/dial"
 	"github.com/vragent/vragent/agent/kernel"
 	"github.com/vragent/vragent/agent/ledger"
 	"github.com/vragent/vragent/agent/record"
 	"github.com/vragent/vragent/agent/serve"
-	"github.com/vragent/vragent/agent/state"
 	"github.com/vragent/vragent/conf"
-	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/packet"
 )
@@ -47,7 +44,7 @@ type Loop struct {
 	server   *serve.Server
 	claim    io.Closer // of the node
 	fastpath *dial.FastPath
-	upstream *dial.Southbound
+	upstream *upstream
 	underlay *kernel.Underlay
 	host     *hostKeeper
 	events   events
@@ -63,7 +60,7 @@ func New(cfg Config) (*Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Loop{cfg: cfg, log: cfg.Log, started: time.Now(), ledger: book, events: newEvents()}
+	l := &Loop{cfg: cfg, log: cfg.Log, started: time.Now(), ledger: book, events: newEvents(cfg.RunDir)}
 	if err := l.prepare(contents); err != nil {
 		l.close()
 		return nil, err
@@ -88,16 +85,13 @@ func (l *Loop) prepare(contents *record.Contents) (err error) {
 	if mtu == 0 {
 		mtu = fabric.MTU - packet.TunnelLen
 	}
-	l.host = newHostKeeper(cfg, mtu, l.events.hostMoved)
+	l.host = newHostKeeper(cfg, mtu, l.events.hostMoved, func() bool { return l.fastpath.Health().InSync })
 	l.underlay = kernel.NewUnderlay(cfg.Fabric.Interface, cfg.Log)
 	l.fastpath = dial.NewFastPath(dial.FastPathConfig{
 		Node: cfg.Node, RunDir: cfg.RunDir, PuntOuter: steer.PuntOuter, PuntInner: steer.PuntInner,
 		Prepare: l.preparePunt, Command: cfg.Command, LogFile: fastpathLog(cfg.Agent), Log: cfg.Log,
 	})
-	l.upstream = dial.NewSouthbound(dial.SouthboundConfig{
-		Node: cfg.Node, Version: cfg.Version, Address: fabric.Address.String(), Addresses: cfg.Controller.Addresses,
-		CA: cfg.Controller.CA, Cert: cfg.Controller.Cert, Key: cfg.Controller.Key, Log: cfg.Log,
-	}, l.have)
+	l.upstream = newUpstream(cfg, fabric.Address, l.have)
 	return l.restore(contents, fabric, mtu)
 }
 
@@ -109,6 +103,9 @@ func (l *Loop) close() {
 	if l.claim != nil {
 		_ = l.claim.Close()
 	}
+	if err := l.events.haste.Close(); err != nil {
+		l.log.Warn("leaving", "error", err)
+	}
 	_ = l.ledger.Close()
 }
 
@@ -117,58 +114,6 @@ func fastpathLog(a *conf.Agent) string {
 		return a.Fastpath.Log
 	}
 	return filepath.Join(a.RunDir, "fastpath.log")
-}
-
-// restore makes the node's state of what the ledger, the kernel and a fast path
-// that still runs remember.
-func (l *Loop) restore(contents *record.Contents, fabric compile.Fabric, mtu int) error {
-	now := time.Now()
-	node, forgotten, err := state.New(l.cfg.Node, mtu, contents, now)
-	if err != nil {
-		return err
-	}
-	for _, what := range forgotten {
-		l.log.Warn("a resource in the ledger cannot be read; the controller will say it again", "resource", what)
-	}
-	l.turn = newTurn(node, fabric)
-	if err := l.adoptFastPath(); err != nil {
-		return err
-	}
-	if err := kernel.EnableForwarding(); err != nil {
-		l.log.Warn("the kernel does not forward between interfaces; pods will not reach the outside", "error", err)
-	}
-	l.tellHost()
-	if err := l.host.apply(l.host.wanted()); err != nil {
-		return err
-	}
-	l.turn.host = l.host.facts()
-	taps, err := kernel.Taps()
-	if err != nil {
-		return err
-	}
-	adopted, released := node.Adopt(taps, now)
-	for _, key := range released {
-		l.log.Info("released: its interface is gone", "container", key.ContainerID, "ifname", key.Ifname)
-	}
-	l.log.Info("agent starts", "node", l.cfg.Node, "fabric", fabric.Name, "address", fabric.Address, "mtu", mtu, "pods", adopted)
-	return l.commit()
-}
-
-// adoptFastPath makes the punt link, with as many queues as a fast path that
-// runs already has workers, and learns where it has the members of composites.
-func (l *Loop) adoptFastPath() error {
-	workers := l.cfg.Fastpath.Workers
-	if r, err := l.fastpath.Ask(&control.Request{Status: &control.Empty{}}); err == nil && r.Status != nil {
-		if n := len(r.Status.Workers); n > 0 && n != workers {
-			l.log.Warn("the fast path runs with another number of workers until it is restarted", "has", n, "wanted", workers)
-			workers = n
-		}
-		if r, err := l.fastpath.Ask(&control.Request{Tables: &control.Empty{}}); err == nil && r.Tables != nil {
-			l.turn.progress.memory = compile.Recall(r.Tables)
-			l.underlay.Recall(compile.Neighbours(r.Tables))
-		}
-	}
-	return l.ensurePunt(workers)
 }
 
 // preparePunt makes the punt link as the next fast path wants it: none runs now.
@@ -195,6 +140,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			return links.Run(ctx, func(i int) { l.events.linkGone(ctx, i) }, l.events.linksLost)
 		},
 		func() error { return l.host.Run(ctx) },
+		func() error { return l.host.checks.Run(ctx) },
 		func() error { return l.turns(ctx) },
 		func() error { return l.server.Run(ctx, l) },
 		func() error { return spool.Run(ctx, l) },

@@ -25,6 +25,7 @@ type progress struct {
 type handed struct {
 	version  uint64
 	announce compile.Announcement
+	outside  compile.Outside
 	host     int // index of the host's tap in it, 0: none
 }
 
@@ -53,16 +54,17 @@ func (l *Loop) after(w waiter) {
 func (l *Loop) program(now time.Time) {
 	t := &l.turn
 	p := &t.progress
-	if !t.dirty || l.fastpath.Acked() < p.set && l.fastpath.Health().InSync {
+	if !l.recovered(now) || !t.dirty || l.fastpath.Acked() < p.set && l.fastpath.Health().InSync {
 		return
 	}
 	t.node.IDs().SetTime(now)
+	l.tellHost()
 	in := l.input()
 	out := compile.Compile(in, t.node.IDs(), p.memory)
 	p.memory = out.Memory
 	_ = l.commit() // new numbers
 	p.set = l.fastpath.Set(&out.State)
-	p.handed = append(p.handed, handed{p.set, out.Announce, hostTap(&out.State)})
+	p.handed = append(p.handed, handed{p.set, out.Announce, out.Outside, hostTap(&out.State)})
 	for _, w := range p.next {
 		w.version = p.set
 		p.waiting = append(p.waiting, w)
@@ -91,7 +93,7 @@ func hostTap(s *table.State) int {
 func (l *Loop) input() *compile.Input {
 	t := &l.turn
 	in := t.node.Input()
-	in.Fabric, in.Underlay = t.fabric, t.underlay
+	in.Fabric, in.Underlay, in.NodePorts = t.fabric, t.underlay, l.cfg.KubeProxyReplacement
 	if addrs, ok := t.node.Host(); ok && t.host != nil {
 		h := *t.host
 		h.Addrs = addrs
@@ -141,28 +143,33 @@ func release(list []waiter, over func(waiter) (bool, error)) []waiter {
 	return rest
 }
 
-// announce tells the controller what leads to this node now, and lets the
-// host's interface up once it is steered.
+// announce tells the controller what leads to this node now, lets the host's
+// interface up once it is steered, and clients outside in.
 func (l *Loop) announce(h handed) {
-	l.host.setSteered(h.host)
+	l.host.arrived(h.host, h.outside)
+	l.publish(&h.announce)
+}
+
+func (l *Loop) publish(a *compile.Announcement) {
 	local := dial.NewLocal()
 	local.Ready = true
-	for uuid, v := range h.announce.VMIs {
+	for uuid, v := range a.VMIs {
 		local.VMIs[uuid] = &southbound.VMIStatus{
-			Uuid: uuid, Addresses: texts(v.Addrs), Mac: v.MAC.String(), Label: uint32(v.Label), Tap: v.Tap, AckedVersion: v.Version,
+			Uuid: uuid, Addresses: texts(v.Addrs), ClusterAddresses: texts(v.ClusterAddrs), Mac: v.MAC.String(),
+			Label: uint32(v.Label), Tap: v.Tap, AckedVersion: v.Version,
 		}
 	}
-	for k, r := range h.announce.Routes {
+	for k, r := range a.Routes {
 		local.Routes[dial.RouteKey{VRF: k.Network, Prefix: k.Prefix.String()}] = &southbound.LocalRoute{
 			Vrf: k.Network, Prefix: k.Prefix.String(), Label: uint32(r.Label), Encapsulations: []string{"udp"}, Vmis: r.VMIs,
 		}
 	}
-	for k, used := range h.announce.Blocks {
+	for k, used := range a.Blocks {
 		local.Blocks[dial.RouteKey{VRF: k.Network, Prefix: k.Prefix.String()}] = &southbound.BlockStatus{
 			VirtualNetwork: k.Network, Prefix: k.Prefix.String(), Used: uint32(used),
 		}
 	}
-	local.Host = &southbound.HostStatus{Addresses: texts(h.announce.Host)}
+	local.Host = &southbound.HostStatus{Addresses: texts(a.Host)}
 	l.upstream.Publish(local)
 }
 

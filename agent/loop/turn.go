@@ -22,6 +22,8 @@ type turn struct {
 	underlay map[netip.Addr]compile.Neighbour
 
 	dirty    bool // the tables may have to change
+	lost     bool // what the fast path has must not be touched: see recovered
+	foretold bool // what it has was announced, as far as it is known
 	progress progress
 	pending  []*pendingAttach
 	replies  []func(error) // wait for the ledger
@@ -77,6 +79,9 @@ func (l *Loop) turns(ctx context.Context) error {
 			l.linkGone(i)
 		case <-l.events.wake:
 		case now := <-tick.C:
+			if err := l.events.haste.Tick(now); err != nil {
+				l.log.Warn("after many pods at once", "error", err)
+			}
 			l.checkHealth(now)
 		}
 		l.drain()
@@ -192,6 +197,10 @@ func (l *Loop) update(u dial.Update) {
 		t.dirty = true
 		l.underlay.SetPeers(t.node.Peers())
 		l.tellHost()
+	}
+	if t.lost {
+		l.upstream.Ack(u, nacks) // nothing is programmed before all has come
+		return
 	}
 	l.after(waiter{done: func(error) { l.upstream.Ack(u, nacks) }})
 }

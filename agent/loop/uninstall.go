@@ -15,6 +15,7 @@ import (
 	"github.com/vragent/vragent/conf"
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/flow/store"
 	"github.com/vragent/vragent/fastpath/link/steer"
 )
 
@@ -22,8 +23,10 @@ import (
 const stopTime = 5 * time.Second
 
 // Uninstall takes away what an agent made: its fast path, the pinned programs,
-// the punt link, the host's interface and the firewall chains. Pods' interfaces
-// and the ledger stay, for they belong to the pods; the interfaces are set down.
+// the punt link, the host's interface with its routes, and the firewall chains.
+// Pods' interfaces and the ledger stay, for they belong to the pods; the
+// interfaces are set down, and keep their marks: addresses that processes still
+// have must not be given to others, whoever is installed next.
 func Uninstall(a *conf.Agent, log *slog.Logger) error {
 	if c, err := wire.Dial(filepath.Join(a.RunDir, rpc.SocketName)); err == nil {
 		defer c.Close()
@@ -37,7 +40,9 @@ func Uninstall(a *conf.Agent, log *slog.Logger) error {
 		return fmt.Errorf("uninstall: %w", err)
 	}
 	err = errors.Join(
+		kernel.NewHaste(a.RunDir).Close(),
 		steer.Remove(filepath.Join(a.RunDir, "bpf")),
+		store.Remove(filepath.Join(a.RunDir, "flows")),
 		kernel.RemovePunt(),
 		kernel.RemoveHost(a.Host.Interface),
 		kernel.RemoveRules(),

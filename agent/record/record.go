@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,11 @@ type Attachment struct {
 	Addrs   []netip.Addr `json:"addrs"`
 	MTU     int          `json:"mtu"` // bytes
 	Created time.Time    `json:"created"`
+
+	// Chosen by the agent for pods of translated networks.
+	ClusterAddrs []netip.Addr `json:"clusterAddrs,omitempty"`
+	ClusterVN    string       `json:"clusterVN,omitempty"` // the network they are of
+	Hidden       bool         `json:"hidden,omitempty"`    // the host reaches the pod by them alone
 }
 
 // Key identifies the attachment.
@@ -70,8 +76,10 @@ func (a *Attachment) Validate() error {
 		return fmt.Errorf("tap %q: want 1 to 15 bytes", a.Tap)
 	case len(a.Addrs) == 0:
 		return errors.New("no address")
+	case len(a.ClusterAddrs) > 0 && a.ClusterVN == "":
+		return errors.New("cluster addresses of no network")
 	}
-	for _, addr := range a.Addrs {
+	for _, addr := range slices.Concat(a.Addrs, a.ClusterAddrs) {
 		if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() {
 			return fmt.Errorf("address %v: not a unicast one", addr)
 		}
@@ -127,6 +135,16 @@ type Contents struct {
 	Hosts       []Host
 	IDs         []ID
 	Resources   []Resource
+
+	Found Found // not in the ledger
+}
+
+// Found is what the kernel and the fast path show of things the ledger does not
+// know: it was lost, or is older than they are.
+type Found struct {
+	Lost []Lost
+	Host []netip.Addr // of the host's interface
+	IDs  []ID
 }
 
 // Change is what is to be remembered in one step, all or nothing; a nil value

@@ -34,6 +34,8 @@ func TestValidate(t *testing.T) {
 		"none":      func(a *Attachment) { a.Addrs = nil },
 		"multicast": func(a *Attachment) { a.Addrs = []netip.Addr{netip.MustParseAddr("ff02::1")} },
 		"zero":      func(a *Attachment) { a.Addrs = []netip.Addr{{}} },
+		"cluster":   func(a *Attachment) { a.ClusterAddrs, a.ClusterVN = []netip.Addr{{}}, "d" },
+		"no outer":  func(a *Attachment) { a.ClusterAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.2")} },
 	} {
 		bad := good
 		spoil(&bad)

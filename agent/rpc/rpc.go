@@ -55,6 +55,7 @@ type Request struct {
 	Status *Empty `json:"status,omitempty"`
 	VMIs   *Empty `json:"vmis,omitempty"`
 	Blocks *Empty `json:"blocks,omitempty"`
+	Leaks  *Leaks `json:"leaks,omitempty"`
 }
 
 // Empty carries nothing.
@@ -88,6 +89,9 @@ type Interface struct {
 	VMI      string         `json:"vmi"`
 	Network  string         `json:"network"` // virtual network
 	Routes   []netip.Prefix `json:"routes"`  // via the gateway of the family; the default routes
+	// PodIPs are what the pod is known by outside: the ips of the CNI result. They
+	// are Addrs, or, if its host cannot reach these, addresses that lead to them.
+	PodIPs []netip.Addr `json:"podIPs"`
 }
 
 // Bind says the tap exists (still down) with this index.
@@ -124,6 +128,7 @@ type Reply struct {
 	Status    *Status    `json:"status,omitempty"`
 	VMIs      []VMI      `json:"vmis,omitempty"`
 	Blocks    []Block    `json:"blocks,omitempty"`
+	Leaks     *LeakCheck `json:"leaks,omitempty"`
 }
 
 // Status is the agent's health.
@@ -137,11 +142,26 @@ type Status struct {
 	Conditions []Condition `json:"conditions"`
 	VMIs       int         `json:"vmis"`
 	Attached   int         `json:"attached"`
+
+	Controllers    []Controller `json:"controllers,omitempty"`   // the primary first
+	CertificateEnd time.Time    `json:"certificateEnd,omitzero"` // of this node's; zero: it has none
+	// KubeProxyReplacement: node ports and external addresses are ours to serve.
+	KubeProxyReplacement bool `json:"kubeProxyReplacement"`
+}
+
+// Controller is one stream: the primary's, by which the agent is told, or a
+// standby's, which only listens.
+type Controller struct {
+	Address   string    `json:"address"`
+	Primary   bool      `json:"primary"`
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since"`
+	Error     string    `json:"error,omitempty"`
 }
 
 // Condition is one line of health: what, since when, the evidence, what to do.
 type Condition struct {
-	Name    string    `json:"name"` // controller, fastpath, ledger, blocks, host, forwarding
+	Name    string    `json:"name"` // controller, certificate, fastpath, ledger, blocks, host, forwarding, fabric
 	OK      bool      `json:"ok"`
 	Since   time.Time `json:"since"`
 	Message string    `json:"message"`
@@ -149,19 +169,23 @@ type Condition struct {
 }
 
 // VMI is a virtual machine interface: a pod's interface as the agent knows it.
+// More than 12 fields: they are what `vragent vmi` prints.
 type VMI struct {
-	UUID        string       `json:"uuid"`
-	Name        string       `json:"name"`
-	Namespace   string       `json:"namespace"`
-	Pod         string       `json:"pod"`
-	Network     string       `json:"network"`
-	Addrs       []netip.Addr `json:"addrs,omitempty"`
-	MAC         table.MAC    `json:"mac,omitzero"`
-	Label       table.Label  `json:"label,omitempty"`
-	Vif         table.VifID  `json:"vif,omitempty"`
-	Tap         string       `json:"tap,omitempty"`
-	State       string       `json:"state"`                 // expected (no ADD yet), attached, orphan (no longer configured)
-	FloatingIPs []string     `json:"floatingIPs,omitempty"` // 10.96.0.10 TCP 8888 -> 80
+	UUID      string       `json:"uuid"`
+	Name      string       `json:"name"`
+	Namespace string       `json:"namespace"`
+	Pod       string       `json:"pod"`
+	Network   string       `json:"network"`
+	Addrs     []netip.Addr `json:"addrs,omitempty"`
+	// ClusterAddrs are its addresses outside of its own network, if that is a translated one.
+	ClusterAddrs []netip.Addr `json:"clusterAddrs,omitempty"`
+	MAC          table.MAC    `json:"mac,omitzero"`
+	Label        table.Label  `json:"label,omitempty"`
+	Vif          table.VifID  `json:"vif,omitempty"`
+	Tap          string       `json:"tap,omitempty"`
+	State        string       `json:"state"`                 // expected (no ADD yet), refused, attached, orphan (no longer configured)
+	Refusal      string       `json:"refusal,omitempty"`     // why the pod has no network
+	FloatingIPs  []string     `json:"floatingIPs,omitempty"` // 10.96.0.10 TCP 8888 -> 80
 }
 
 // Block is a lease of addresses.
@@ -170,4 +194,26 @@ type Block struct {
 	Prefix  netip.Prefix `json:"prefix"`
 	Used    int          `json:"used"`
 	Free    int          `json:"free"`
+}
+
+// Leaks asks for a comparison of all who have an opinion on addresses: the
+// ledger, the pools, the interfaces of the kernel, the fast path.
+type Leaks struct {
+	Repair bool `json:"repair,omitempty"`
+}
+
+// LeakCheck is its outcome.
+type LeakCheck struct {
+	Addresses int    `json:"addresses"` // that were looked at
+	Leaks     []Leak `json:"leaks"`
+}
+
+// Leak is one disagreement.
+type Leak struct {
+	Network  string     `json:"network"`
+	Addr     netip.Addr `json:"addr"`
+	Owner    string     `json:"owner,omitempty"` // namespace/pod, or who else has it
+	Cause    string     `json:"cause"`           // a sentence
+	Fix      string     `json:"fix,omitempty"`   // what is left to do
+	Repaired bool       `json:"repaired"`
 }

@@ -71,7 +71,7 @@ func (s *Server) client(ctx context.Context, c *wire.Conn, node Answerer) {
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	for {
 		var q rpc.Request
-		err := receive(c, &q)
+		err := c.Receive(&q)
 		if err == nil {
 			err = c.Send(node.Answer(ctx, &q))
 		}
@@ -82,13 +82,4 @@ func (s *Server) client(ctx context.Context, c *wire.Conn, node Answerer) {
 			return
 		}
 	}
-}
-
-// receive reads one request. Descriptors have no place here.
-func receive(c *wire.Conn, q *rpc.Request) error {
-	fds, err := c.Receive(q)
-	for _, fd := range fds {
-		_ = os.NewFile(uintptr(fd), "unwanted").Close()
-	}
-	return err
 }

@@ -31,6 +31,9 @@ func (n *Node) putBlock(r *record.Resource) error {
 	}
 	n.dropBlock(r.Name)
 	n.config.blocks[r.Name] = compile.Block{Network: m.GetVirtualNetwork(), Prefix: list[0]}
+	if r.Orphan {
+		return nil
+	}
 	p := n.pool(m.GetVirtualNetwork(), list[0].Addr().Is4())
 	p.Add(b)
 	n.claim(m.GetVirtualNetwork(), p)
@@ -38,26 +41,34 @@ func (n *Node) putBlock(r *record.Resource) error {
 }
 
 func (n *Node) dropBlock(name string) {
+	n.retire(name)
+	delete(n.config.blocks, name)
+}
+
+// retire ends a lease: nothing more is handed out of the block.
+func (n *Node) retire(name string) {
 	if b, ok := n.config.blocks[name]; ok {
-		delete(n.config.blocks, name)
 		n.pool(b.Network, b.Prefix.Addr().Is4()).Remove(b.Prefix)
 	}
 }
 
 // claim marks in a pool what is in use.
 func (n *Node) claim(network string, p *ipam.Pool) {
-	for _, a := range n.attachments {
-		if a.VN == network {
-			for _, addr := range a.Addrs {
+	take := func(vn string, addrs []netip.Addr) {
+		for _, addr := range addrs {
+			if vn == network {
 				p.Take(addr)
 			}
 		}
 	}
-	if h := n.hosts[network]; h != nil {
-		for _, addr := range h.Addrs {
-			p.Take(addr)
-		}
+	for _, a := range n.attachments {
+		take(a.VN, a.Addrs)
+		take(a.ClusterVN, a.ClusterAddrs)
 	}
+	if h := n.hosts[network]; h != nil {
+		take(network, h.Addrs)
+	}
+	n.claimLost(p)
 }
 
 func (n *Node) pool(network string, v4 bool) *ipam.Pool {
@@ -72,12 +83,8 @@ func (n *Node) pool(network string, v4 bool) *ipam.Pool {
 func (n *Node) blocks() []compile.Block {
 	var out []compile.Block
 	for _, b := range n.config.blocks {
-		for _, in := range n.pool(b.Network, b.Prefix.Addr().Is4()).Blocks() {
-			if in.Prefix() == b.Prefix {
-				b.Used = in.Used()
-				out = append(out, b)
-			}
-		}
+		b.Used = n.used(b)
+		out = append(out, b)
 	}
 	slices.SortFunc(out, func(a, b compile.Block) int {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), a.Prefix.Compare(b.Prefix))
@@ -107,11 +114,12 @@ func (n *Node) settle(now time.Time) {
 	if h == nil {
 		h = &record.Host{VN: vn.Name}
 	}
+	h = n.hostBefore(h, now)
 	for _, v4 := range families(vn) {
 		if slices.ContainsFunc(h.Addrs, func(a netip.Addr) bool { return a.Is4() == v4 }) {
 			continue
 		}
-		if a, ok := n.pool(vn.Name, v4).Allocate(now); ok {
+		if a, ok := n.free(vn.Name, v4, now); ok {
 			h = &record.Host{VN: vn.Name, Addrs: append(slices.Clone(h.Addrs), a)}
 			slices.SortFunc(h.Addrs, netip.Addr.Compare) // the blocks may come in any order
 			n.hosts[vn.Name] = h
@@ -137,18 +145,27 @@ func families(vn *compile.Network) []bool {
 	return out
 }
 
-// Exhausted says which addresses a pod could not get now.
-func (n *Node) Exhausted() []string {
-	var out []string
+// Exhausted says which addresses a pod could not get now: of the network with
+// the host, and of the others that pods here are in or are expected in.
+func (n *Node) Exhausted() (host, others []string) {
+	wanted := map[string]bool{}
+	for _, v := range n.config.vmis {
+		wanted[v.network] = !v.orphan && v.refusal == "" || wanted[v.network]
+	}
 	for _, vn := range n.config.networks {
 		for _, v4 := range families(vn) {
-			if n.pool(vn.Name, v4).Free() == 0 {
-				out = append(out, n.noAddress(vn.Name, v4))
+			switch {
+			case n.pool(vn.Name, v4).Free() > 0:
+			case vn == n.hostNetwork():
+				host = append(host, n.noAddress(vn.Name, v4))
+			case wanted[vn.Name]:
+				others = append(others, n.noAddress(vn.Name, v4))
 			}
 		}
 	}
-	slices.Sort(out)
-	return out
+	slices.Sort(host)
+	slices.Sort(others)
+	return host, others
 }
 
 func (n *Node) noAddress(network string, v4 bool) string {

@@ -32,6 +32,10 @@ func (n *Node) Attach(q *rpc.Attach, now time.Time) (*rpc.Interface, *rpc.Error)
 		return nil, &rpc.Error{Code: rpc.CodeInvalidConfig, Message: err.Error()}
 	}
 	if a := n.attachments[key]; a != nil {
+		if a.Netns == "" { // found without a record
+			a.Netns = q.Netns
+			n.dirty.attachments[key] = true
+		}
 		if a.Netns != q.Netns || a.Namespace != q.Namespace || a.Pod != q.Pod {
 			return nil, &rpc.Error{
 				Code: rpc.CodeConflict, Fix: "delete that attachment first",
@@ -40,22 +44,26 @@ func (n *Node) Attach(q *rpc.Attach, now time.Time) (*rpc.Interface, *rpc.Error)
 		}
 		return a.iface(), nil
 	}
+	if refusal := n.Lost(key); refusal != nil {
+		return nil, refusal
+	}
 	v, refusal := n.vmiOf(q)
 	if refusal != nil {
 		return nil, refusal
 	}
-	addrs, refusal := n.allocate(v, now)
+	g, refusal := n.allocate(v, now)
 	if refusal != nil {
 		return nil, refusal
 	}
 	a := &attachment{Attachment: record.Attachment{
 		ContainerID: q.ContainerID, Ifname: q.Ifname, Network: q.Network, Netns: q.Netns,
 		Namespace: q.Namespace, Pod: q.Pod, PodUID: q.PodUID, VMI: v.uuid, VN: v.network,
-		Tap: n.tapName(v.uuid, key), MAC: macOf(key), Addrs: addrs, MTU: n.mtu, Created: now.UTC(),
+		Tap: n.tapName(v.uuid, key), MAC: macOf(key), Addrs: g.addrs, MTU: n.mtu, Created: now.UTC(),
+		ClusterAddrs: g.cluster, ClusterVN: g.outer, Hidden: g.hidden,
 	}}
 	n.ids.SetTime(now)
 	if ids := n.ids.Pod(key, v.uuid); ids.Vif == 0 || ids.NH == 0 || ids.Label == 0 {
-		n.release(v.network, addrs, now)
+		n.giveBack(g, now)
 		return nil, tryAgain("no vif number, next hop or label is left on this node", "delete pods")
 	}
 	n.attachments[key] = a
@@ -75,7 +83,10 @@ func (n *Node) vmiOf(q *rpc.Attach) (*vmi, *rpc.Error) {
 			other = v.podUID
 			continue
 		}
-		if n.config.networks[v.network] == nil {
+		if v.refusal != "" {
+			return nil, tryAgain(v.refusal, "")
+		}
+		if n.config.networks[v.network] == nil || n.orphans[networkKey(v.network)] {
 			return nil, tryAgain("network "+v.network+" of pod "+pod+" has not come from the controller yet", "")
 		}
 		return v, nil
@@ -86,55 +97,26 @@ func (n *Node) vmiOf(q *rpc.Attach) (*vmi, *rpc.Error) {
 	return nil, tryAgain("the controller has sent no interface for pod "+pod+" yet", "is the pod scheduled to this node?")
 }
 
+// Expects says whether the controller has sent an interface for a pod.
+func (n *Node) Expects(namespace, pod string) bool {
+	return slices.ContainsFunc(n.config.byPod[podKey{namespace, pod}], func(v *vmi) bool { return !v.orphan })
+}
+
 func tryAgain(message, fix string) *rpc.Error {
 	return &rpc.Error{Code: rpc.CodeTryAgain, Message: message, Fix: fix}
-}
-
-// allocate takes one address of each family of the network, all or none.
-func (n *Node) allocate(v *vmi, now time.Time) ([]netip.Addr, *rpc.Error) {
-	if len(v.fixed) > 0 {
-		return n.takeFixed(v, now)
-	}
-	var addrs []netip.Addr
-	for _, v4 := range families(n.config.networks[v.network]) {
-		a, ok := n.pool(v.network, v4).Allocate(now)
-		if !ok {
-			n.release(v.network, addrs, now)
-			return nil, tryAgain(n.noAddress(v.network, v4), "")
-		}
-		addrs = append(addrs, a)
-	}
-	if len(addrs) == 0 {
-		return nil, tryAgain("network "+v.network+" has no subnets", "")
-	}
-	return addrs, nil
-}
-
-// takeFixed takes the addresses the controller asks for. They may lie outside
-// of our blocks; then only our own pods can clash.
-func (n *Node) takeFixed(v *vmi, now time.Time) ([]netip.Addr, *rpc.Error) {
-	for _, a := range n.attachments {
-		for _, addr := range v.fixed {
-			if a.VN == v.network && slices.Contains(a.Addrs, addr) {
-				return nil, tryAgain(fmt.Sprintf("address %v is still that of pod %s/%s", addr, a.Namespace, a.Pod), "")
-			}
-		}
-	}
-	for _, addr := range v.fixed {
-		n.pool(v.network, addr.Is4()).Take(addr)
-	}
-	return slices.Clone(v.fixed), nil
 }
 
 // tapName shows the VMI; a second sandbox of the same pod gets another name
 // while the first is there.
 func (n *Node) tapName(uuid string, key record.AttachmentKey) string {
 	name := "tap" + uuid[:tapDigits]
+	taken := n.lostTap(name)
 	for _, a := range n.attachments {
-		if a.Tap == name {
-			sum := sha256.Sum256([]byte(key.String()))
-			return "tap" + hex.EncodeToString(sum[:])[:tapDigits]
-		}
+		taken = taken || a.Tap == name
+	}
+	if taken {
+		sum := sha256.Sum256([]byte(key.String()))
+		return "tap" + hex.EncodeToString(sum[:])[:tapDigits]
 	}
 	return name
 }
@@ -149,6 +131,10 @@ func macOf(key record.AttachmentKey) table.MAC {
 
 func (a *attachment) iface() *rpc.Interface {
 	i := &rpc.Interface{Tap: a.Tap, MAC: a.MAC, Addrs: slices.Clone(a.Addrs), MTU: a.MTU, VMI: a.VMI, Network: a.VN}
+	i.PodIPs = slices.Clone(a.Addrs)
+	if a.Hidden {
+		i.PodIPs = slices.Clone(a.ClusterAddrs)
+	}
 	for _, addr := range a.Addrs {
 		gw := gateway6
 		if addr.Is4() {
@@ -187,17 +173,15 @@ func (n *Node) Bind(key record.AttachmentKey, ifindex int) *rpc.Error {
 func (n *Node) Detach(key record.AttachmentKey, now time.Time) bool {
 	a := n.attachments[key]
 	if a == nil {
-		return false
+		return n.detachLost(key, now)
 	}
 	n.ids.SetTime(now)
 	delete(n.attachments, key)
 	n.dirty.attachments[key] = true
 	n.release(a.VN, a.Addrs, now)
-	last := n.current(a.VMI) == nil
-	n.ids.FreePod(key, a.VMI, last)
-	if v := n.config.vmis[a.VMI]; last && v != nil && v.orphan {
-		n.forget(vmiKey(a.VMI))
-	}
+	n.release(a.ClusterVN, a.ClusterAddrs, now)
+	n.ids.FreePod(key, a.VMI, n.current(a.VMI) == nil)
+	n.bury()
 	return true
 }
 
@@ -208,6 +192,11 @@ func (n *Node) Gone(ifindex int) bool {
 		if ifindex != 0 && a.ifindex == ifindex {
 			a.ifindex = 0
 			return true
+		}
+	}
+	for _, l := range n.lost.pods {
+		if l.Ifindex == ifindex {
+			l.Ifindex = 0
 		}
 	}
 	return false
@@ -253,6 +242,11 @@ func (n *Node) Invalid(q *rpc.GC) map[record.AttachmentKey]string {
 	for key, a := range n.attachments {
 		if a.Network == q.Network && !valid[key] {
 			out[key] = a.Tap
+		}
+	}
+	for key, l := range n.lost.pods {
+		if l.Network == q.Network && !valid[key] {
+			out[key] = l.Tap
 		}
 	}
 	return out

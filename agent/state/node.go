@@ -6,6 +6,7 @@ package state
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -26,14 +27,16 @@ type Node struct {
 	start int // where the search for addresses begins in a new block
 
 	// From the controller.
-	known  map[record.ResourceKey]*record.Resource
-	config config
+	known   map[record.ResourceKey]*record.Resource
+	config  config
+	orphans map[record.ResourceKey]bool // of known: removed, and still in use
 
 	// Decided here.
 	attachments map[record.AttachmentKey]*attachment
 	hosts       map[string]*record.Host // by network
 	pools       map[poolKey]*ipam.Pool
 	ids         *compile.IDs
+	lost        lost
 
 	// Keys of what has changed since TakeChange.
 	dirty dirty
@@ -41,6 +44,7 @@ type Node struct {
 
 // config is the controller's word, read.
 type config struct {
+	zone      string
 	networks  map[string]*compile.Network
 	blocks    map[string]compile.Block // by resource name
 	peers     map[string]netip.Addr    // by node
@@ -77,13 +81,15 @@ func newDirty() dirty {
 // until Adopt says so. Resources that cannot be read any more are forgotten; the
 // controller says them again. They are returned as sentences.
 func New(name string, mtu int, stored *record.Contents, now time.Time) (*Node, []string, error) {
+	numbers, fresh := recall(stored)
 	n := &Node{
 		name: name, mtu: mtu,
 		known:       map[record.ResourceKey]*record.Resource{},
+		orphans:     map[record.ResourceKey]bool{},
 		attachments: map[record.AttachmentKey]*attachment{},
 		hosts:       map[string]*record.Host{},
 		pools:       map[poolKey]*ipam.Pool{},
-		ids:         compile.NewIDs(stored.IDs, now),
+		ids:         compile.NewIDs(numbers, now),
 		dirty:       newDirty(),
 		config: config{
 			networks: map[string]*compile.Network{}, blocks: map[string]compile.Block{}, peers: map[string]netip.Addr{},
@@ -94,51 +100,65 @@ func New(name string, mtu int, stored *record.Contents, now time.Time) (*Node, [
 	if err := n.restoreAddresses(stored); err != nil {
 		return nil, nil, err
 	}
-	if len(stored.Hosts) > 0 { // not the first start: what was freed before is not known any more
+	n.ids.Remember(fresh)
+	n.lose(stored)
+	if len(stored.Hosts) > 0 || len(stored.Found.Host) > 0 { // not the first start: what was freed before is not known any more
 		n.start = int(now.Unix())
 	}
 	var forgotten []string
 	for i := range stored.Resources {
 		r := stored.Resources[i]
 		n.known[r.ResourceKey] = &r
+		if r.Orphan {
+			n.orphans[r.ResourceKey] = true
+		}
 		if err := n.put(&r); err != nil {
 			forgotten = append(forgotten, fmt.Sprintf("%v %s: %v", southbound.Type(r.Type), r.Name, err))
 			n.forget(r.ResourceKey)
 		}
 	}
+	n.complete(now)
 	n.settle(now)
+	n.bury()
 	return n, forgotten, nil
 }
 
 // restoreAddresses takes over attachments and host addresses. Two owners of one
-// address are a fault that must not be papered over.
+// address of a network are a fault that must not be papered over.
 func (n *Node) restoreAddresses(stored *record.Contents) error {
-	owner := map[netip.Addr]string{}
-	claim := func(addrs []netip.Addr, who string) error {
+	type address struct {
+		network string
+		netip.Addr
+	}
+	owner := map[address]string{}
+	claim := func(network string, addrs []netip.Addr, who string) error {
 		for _, a := range addrs {
-			if other := owner[a]; other != "" {
-				return fmt.Errorf("the ledger gives address %v to %s and to %s", a, other, who)
+			if other := owner[address{network, a}]; other != "" {
+				return fmt.Errorf("the ledger gives address %v of network %s to %s and to %s", a, network, other, who)
 			}
-			owner[a] = who
+			owner[address{network, a}] = who
 		}
 		return nil
 	}
 	for i := range stored.Attachments {
 		a := &attachment{Attachment: stored.Attachments[i]}
-		if err := claim(a.Addrs, fmt.Sprintf("pod %s/%s (container %s)", a.Namespace, a.Pod, a.ContainerID)); err != nil {
+		who := a.who() + " (container " + a.ContainerID + ")"
+		if err := errors.Join(claim(a.VN, a.Addrs, who), claim(a.ClusterVN, a.ClusterAddrs, who)); err != nil {
 			return err
 		}
 		n.attachments[a.Key()] = a
 	}
 	for i := range stored.Hosts {
 		h := stored.Hosts[i]
-		if err := claim(h.Addrs, "the host's interface in "+h.VN); err != nil {
+		if err := claim(h.VN, h.Addrs, "the host's interface"); err != nil {
 			return err
 		}
 		n.hosts[h.VN] = &h
 	}
 	return nil
 }
+
+func (a *attachment) who() string { return "pod " + a.Namespace + "/" + a.Pod }
 
 // TakeChange returns what is to be remembered since the last call.
 func (n *Node) TakeChange() record.Change {
@@ -187,6 +207,7 @@ func (n *Node) IDs() *compile.IDs { return n.ids }
 func (n *Node) Input() *compile.Input {
 	in := &compile.Input{
 		Node:          n.name,
+		Zone:          n.config.zone,
 		Networks:      slices.Collect(maps.Values(n.config.networks)),
 		Blocks:        n.blocks(),
 		Peers:         n.Peers(),
@@ -202,7 +223,7 @@ func (n *Node) Input() *compile.Input {
 func (n *Node) pod(a *attachment) compile.Pod {
 	p := compile.Pod{
 		Key: a.Key(), VMI: a.VMI, Name: a.Namespace + "/" + a.Pod, Network: a.VN, Tap: a.Tap, Ifindex: a.ifindex,
-		MAC: a.MAC, MTU: a.MTU, Addrs: a.Addrs, Current: n.current(a.VMI) == a,
+		MAC: a.MAC, MTU: a.MTU, Addrs: a.Addrs, ClusterAddrs: a.ClusterAddrs, Hidden: a.Hidden, Current: n.current(a.VMI) == a,
 	}
 	if v := n.config.vmis[a.VMI]; v != nil {
 		p.PortMaps = v.portMaps
@@ -249,10 +270,13 @@ func (n *Node) Host() (addrs []netip.Addr, ok bool) {
 	return addrs, true
 }
 
-// Subnets are those of all networks: of pods, and of services.
+// Subnets are those of all networks whose addresses mean the same everywhere: of
+// pods, and of services.
 func (n *Node) Subnets() (pods, services []netip.Prefix) {
 	for _, vn := range n.config.networks {
-		pods = append(pods, vn.Subnets...)
+		if !vn.Translated {
+			pods = append(pods, vn.Subnets...)
+		}
 		services = append(services, vn.ServiceSubnets...)
 	}
 	return sortedPrefixes(pods), sortedPrefixes(services)
@@ -261,6 +285,18 @@ func (n *Node) Subnets() (pods, services []netip.Prefix) {
 func sortedPrefixes(in []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(in, netip.Prefix.Compare)
 	return slices.Compact(in)
+}
+
+// Facing are the addresses outside of Subnets by which the host reaches pods.
+func (n *Node) Facing() []netip.Addr {
+	var out []netip.Addr
+	for _, a := range n.attachments {
+		if len(a.ClusterAddrs) > 0 && !a.Hidden {
+			out = append(out, a.Addrs...)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }
 
 // hostNetwork is the network of the host's interface; as compile chooses.

@@ -47,12 +47,12 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-func fixedAddrs(texts []string) ([]netip.Addr, error) {
+func unicasts(what string, texts []string) ([]netip.Addr, error) {
 	var out []netip.Addr
 	for _, text := range texts {
 		a, err := unicast(text)
 		if err != nil {
-			return nil, fmt.Errorf("fixed address: %w", err)
+			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		out = append(out, a)
 	}
@@ -103,6 +103,11 @@ func readListener(m *southbound.Listener) (compile.Listener, error) {
 		return compile.Listener{}, err
 	}
 	l := compile.Listener{Proto: proto, Port: port}
+	if m.GetNodePort() != 0 {
+		if _, l.NodePort, err = transport(m.GetProtocol(), m.GetNodePort()); err != nil {
+			return l, fmt.Errorf("node port: %w", err)
+		}
+	}
 	for _, w := range m.GetMembers() {
 		member, err := readMember(w)
 		if err != nil {
@@ -114,7 +119,10 @@ func readListener(m *southbound.Listener) (compile.Listener, error) {
 }
 
 func readMember(w *southbound.Member) (compile.Member, error) {
-	m := compile.Member{UUID: w.GetUuid(), Name: w.GetName(), VMI: w.GetVmi(), Node: w.GetNode(), Draining: w.GetDraining()}
+	m := compile.Member{
+		UUID: w.GetUuid(), Name: w.GetName(), VMI: w.GetVmi(), Node: w.GetNode(), Draining: w.GetDraining(),
+		HintZones: w.GetHintZones(), HintNodes: w.GetHintNodes(),
+	}
 	var err error
 	if m.Address, err = unicast(w.GetAddress()); err != nil {
 		return m, err

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,6 +21,7 @@ type vmi struct {
 	podUID   string
 	fixed    []netip.Addr
 	portMaps []compile.PortMap
+	refusal  string // why the pod has no network
 	version  string
 	orphan   bool // removed by the controller; a pod still uses it
 }
@@ -36,12 +38,15 @@ func (n *Node) Apply(m *southbound.ToAgent, now time.Time) []*southbound.Nack {
 			continue
 		}
 		n.known[key] = stored
+		delete(n.orphans, key)
 		n.dirty.resources[key] = true
 	}
 	for _, r := range m.GetRemoves() {
 		n.remove(record.ResourceKey{Type: int32(r.GetType()), Name: r.GetName()})
 	}
+	n.complete(now)
 	n.settle(now)
+	n.bury()
 	return nacks
 }
 
@@ -60,19 +65,16 @@ func (n *Node) put(r *record.Resource) error {
 		return n.putBalancer(r)
 	case southbound.Type_TYPE_ROUTE:
 		return n.putRoute(r)
+	case southbound.Type_TYPE_NODE_CONFIG:
+		return n.putNodeConfig(r)
 	}
 	return fmt.Errorf("type %d is unknown to this agent", r.Type)
 }
 
-// remove forgets a resource. A VMI in use becomes an orphan: its pod goes on as
-// it was until it is deleted.
+// remove forgets a resource, or makes an orphan of it.
 func (n *Node) remove(key record.ResourceKey) {
-	if r := n.known[key]; r != nil && southbound.Type(key.Type) == southbound.Type_TYPE_VMI && n.current(key.Name) != nil {
-		copied := *r
-		copied.Orphan = true
-		n.known[key] = &copied
-		n.config.vmis[key.Name].orphan = true
-		n.dirty.resources[key] = true
+	if n.known[key] != nil && n.inUse(key) {
+		n.orphan(key)
 		return
 	}
 	n.forget(key)
@@ -83,6 +85,7 @@ func (n *Node) forget(key record.ResourceKey) {
 		return
 	}
 	delete(n.known, key)
+	delete(n.orphans, key)
 	n.dirty.resources[key] = true
 	switch southbound.Type(key.Type) {
 	case southbound.Type_TYPE_NODE:
@@ -97,6 +100,8 @@ func (n *Node) forget(key record.ResourceKey) {
 		delete(n.config.balancers, key.Name)
 	case southbound.Type_TYPE_ROUTE:
 		delete(n.config.routes, key.Name)
+	case southbound.Type_TYPE_NODE_CONFIG:
+		n.config.zone = ""
 	}
 }
 
@@ -140,7 +145,17 @@ func (n *Node) putNetwork(r *record.Resource) error {
 	if m.GetName() != r.Name {
 		return fmt.Errorf("the network calls itself %q", m.GetName())
 	}
-	n.config.networks[r.Name] = &compile.Network{Name: r.Name, Subnets: subnets, ServiceSubnets: services, Host: m.GetHost()}
+	vn := &compile.Network{
+		Name: r.Name, Subnets: subnets, ServiceSubnets: services, Host: m.GetHost(),
+		Translated: m.GetTranslated(), NoOutside: m.GetNoOutside(),
+	}
+	if vn.Host && vn.Translated {
+		return errors.New("the network with the host cannot be a translated one")
+	}
+	for _, i := range m.GetImports() {
+		vn.Imports = append(vn.Imports, compile.Import{Network: i.GetVirtualNetwork(), ReplyOnly: i.GetReplyOnly()})
+	}
+	n.config.networks[r.Name] = vn
 	return nil
 }
 
@@ -151,13 +166,13 @@ func (n *Node) putVMI(r *record.Resource) error {
 	}
 	v := &vmi{
 		uuid: m.GetUuid(), name: m.GetName(), network: m.GetVirtualNetwork(), version: r.Version, orphan: r.Orphan,
-		pod: podKey{m.GetNamespace(), m.GetPod()}, podUID: m.GetPodUid(),
+		pod: podKey{m.GetNamespace(), m.GetPod()}, podUID: m.GetPodUid(), refusal: m.GetRefusal(),
 	}
-	if v.uuid != r.Name || len(v.uuid) < tapDigits || v.network == "" || v.pod.pod == "" {
+	if v.uuid != r.Name || len(v.uuid) < tapDigits || v.network == "" && v.refusal == "" || v.pod.pod == "" {
 		return fmt.Errorf("uuid %q, network %q, pod %q: something is missing", v.uuid, v.network, v.pod.pod)
 	}
 	var err error
-	if v.fixed, err = fixedAddrs(m.GetFixedAddresses()); err != nil {
+	if v.fixed, err = unicasts("fixed address", m.GetFixedAddresses()); err != nil {
 		return err
 	}
 	if v.portMaps, err = portMaps(m.GetPortMaps()); err != nil {
@@ -186,14 +201,21 @@ func (n *Node) putBalancer(r *record.Resource) error {
 	if err := southbound.Decode(r.Body, &m); err != nil {
 		return err
 	}
-	lb := &compile.LoadBalancer{UUID: r.Name, Name: m.GetName(), Networks: m.GetVirtualNetworks()}
-	for _, text := range m.GetVips() {
-		vip, err := unicast(text)
-		if err != nil {
-			return fmt.Errorf("vip: %w", err)
-		}
-		lb.VIPs = append(lb.VIPs, vip)
+	lb := &compile.LoadBalancer{
+		UUID: r.Name, Namespace: m.GetNamespace(), Service: m.GetService(), Networks: slices.Sorted(slices.Values(m.GetVirtualNetworks())), Home: m.GetHome(),
+		Affinity: m.GetAffinitySeconds(), InternalLocal: m.GetInternalLocal(), ExternalLocal: m.GetExternalLocal(),
 	}
+	var err error
+	if lb.VIPs, err = unicasts("vip", m.GetVips()); err != nil {
+		return err
+	}
+	if lb.ExternalVIPs, err = unicasts("external vip", m.GetExternalVips()); err != nil {
+		return err
+	}
+	if p := m.GetHealthCheckPort(); p > 65535 {
+		return fmt.Errorf("health check port: %d is no port", p)
+	}
+	lb.HealthPort = uint16(m.GetHealthCheckPort())
 	seen := map[[2]uint32]bool{}
 	for _, l := range m.GetListeners() {
 		listener, err := readListener(l)
@@ -233,5 +255,14 @@ func (n *Node) putRoute(r *record.Resource) error {
 		route.Paths = append(route.Paths, compile.Path{Node: p.GetNode(), Tunnel: tunnel, Label: l})
 	}
 	n.config.routes[r.Name] = route
+	return nil
+}
+
+func (n *Node) putNodeConfig(r *record.Resource) error {
+	var m southbound.NodeConfig
+	if err := southbound.Decode(r.Body, &m); err != nil {
+		return err
+	}
+	n.config.zone = m.GetZone()
 	return nil
 }

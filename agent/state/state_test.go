@@ -140,6 +140,7 @@ func TestAttach(t *testing.T) {
 		Gateways: []netip.Addr{gateway4, gateway6},
 		Routes:   []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
 	}
+	want.PodIPs = want.Addrs
 	if !reflect.DeepEqual(i, want) || i.MAC[0]&3 != 2 {
 		t.Errorf("got  %+v\nwant %+v", i, want)
 	}
@@ -422,7 +423,13 @@ func TestRefusals(t *testing.T) {
 		"listener twice": balancer(func(lb *southbound.LoadBalancer) {
 			lb.Listeners = append(lb.Listeners, lb.Listeners[0])
 		}),
-		"member": balancer(func(lb *southbound.LoadBalancer) { lb.Listeners[0].Members[0].Address = "0.0.0.0" }),
+		"node port":    balancer(func(lb *southbound.LoadBalancer) { lb.Listeners[0].NodePort = 1 << 16 }),
+		"external vip": balancer(func(lb *southbound.LoadBalancer) { lb.ExternalVips = []string{"0.0.0.0"} }),
+		"health":       balancer(func(lb *southbound.LoadBalancer) { lb.HealthCheckPort = 1 << 16 }),
+		"no network":   podVMI(1, func(v *southbound.VMI) { v.VirtualNetwork = "" }),
+		"host":         southbound.NewResource(southbound.Type_TYPE_VIRTUAL_NETWORK, network, &southbound.VirtualNetwork{Name: network, Host: true, Translated: true}),
+		"node config":  {Type: southbound.Type_TYPE_NODE_CONFIG, Name: "n1", Version: "x", Body: []byte{0xff, 0xff}},
+		"member":       balancer(func(lb *southbound.LoadBalancer) { lb.Listeners[0].Members[0].Address = "0.0.0.0" }),
 	} {
 		nacks := n.Apply(&southbound.ToAgent{Upserts: []*southbound.Resource{r}}, epoch)
 		if len(nacks) != 1 || nacks[0].GetName() != r.GetName() || nacks[0].GetError() == "" {
@@ -506,8 +513,8 @@ func TestFixedAddresses(t *testing.T) {
 	n := ready(t)
 	fixed := func(v *southbound.VMI) { v.FixedAddresses = []string{"192.0.2.40", "203.0.113.9"} }
 	n.Apply(&southbound.ToAgent{Upserts: []*southbound.Resource{podVMI(1, fixed), podVMI(2, fixed)}}, epoch)
-	if i := attach(t, n, 1, "c1"); len(i.Addrs) != 2 || i.Addrs[0] != netip.MustParseAddr("192.0.2.40") {
-		t.Errorf("addresses %v", i.Addrs)
+	if i := attach(t, n, 1, "c1"); len(i.Addrs) != 3 || i.Addrs[0] != netip.MustParseAddr("192.0.2.40") || !i.Addrs[2].Is6() {
+		t.Errorf("addresses %v", i.Addrs) // the other family as ever
 	}
 	if _, refusal := n.Attach(ask(2, "c2"), epoch); refusal == nil || !strings.Contains(refusal.Message, "still that of pod default/pod-1") {
 		t.Errorf("refusal %v", refusal)
@@ -555,7 +562,7 @@ func TestVMIs(t *testing.T) {
 
 // Whatever the controller says, the node takes it or refuses it.
 func FuzzApply(f *testing.F) {
-	for _, r := range []*southbound.Resource{networkResource(), block("192.0.2.0/26"), podVMI(1), balancer(nil)} {
+	for _, r := range []*southbound.Resource{networkResource(), tenant("red"), block("192.0.2.0/26"), podVMI(1), podVMI(1, in("red")), balancer(nil)} {
 		m, _ := proto.Marshal(&southbound.ToAgent{Upserts: []*southbound.Resource{r}})
 		f.Add(m)
 	}

@@ -11,16 +11,18 @@ import (
 	"github.com/vragent/vragent/controller/southbound"
 )
 
-func vmiKey(uuid string) record.ResourceKey {
-	return record.ResourceKey{Type: int32(southbound.Type_TYPE_VMI), Name: uuid}
+func networkKey(name string) record.ResourceKey {
+	return record.ResourceKey{Type: int32(southbound.Type_TYPE_VIRTUAL_NETWORK), Name: name}
 }
 
 // States of a VMI, for people.
 const (
 	stateExpected  = "expected"  // no ADD yet
+	stateRefused   = "refused"   // likewise, and ADD will be refused
 	stateAttaching = "attaching" // recorded; the tap is being made
 	stateAttached  = "attached"
 	stateOrphan    = "orphan" // no longer configured
+	stateLost      = "lost"   // the ledger does not know it, and the controller has not said it again
 )
 
 // VMIs lists the pods' interfaces: those expected and those here.
@@ -36,6 +38,7 @@ func (n *Node) VMIs() []rpc.VMI {
 			out = append(out, expectedVMI(v))
 		}
 	}
+	out = append(out, n.lostVMIs()...)
 	slices.SortFunc(out, func(a, b rpc.VMI) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.UUID, b.UUID), cmp.Compare(a.Tap, b.Tap))
 	})
@@ -43,10 +46,14 @@ func (n *Node) VMIs() []rpc.VMI {
 }
 
 func expectedVMI(v *vmi) rpc.VMI {
-	return rpc.VMI{
+	out := rpc.VMI{
 		UUID: v.uuid, Name: v.name, Namespace: v.pod.namespace, Pod: v.pod.pod, Network: v.network,
-		State: stateExpected, FloatingIPs: floatingIPs(v.portMaps),
+		State: stateExpected, Refusal: v.refusal, FloatingIPs: floatingIPs(v.portMaps),
 	}
+	if v.refusal != "" {
+		out.State = stateRefused
+	}
+	return out
 }
 
 func (n *Node) attachedVMI(a *attachment) rpc.VMI {
@@ -64,7 +71,7 @@ func (n *Node) attachedVMI(a *attachment) rpc.VMI {
 	}
 	ids := n.numbers(a)
 	out.Namespace, out.Pod, out.Network = a.Namespace, a.Pod, a.VN
-	out.Addrs, out.MAC, out.Tap = slices.Clone(a.Addrs), a.MAC, a.Tap
+	out.Addrs, out.ClusterAddrs, out.MAC, out.Tap = slices.Clone(a.Addrs), slices.Clone(a.ClusterAddrs), a.MAC, a.Tap
 	out.Label, out.Vif = ids.Label, ids.Vif
 	return out
 }
@@ -82,16 +89,15 @@ func floatingIPs(maps []compile.PortMap) []string {
 // Blocks lists the leases.
 func (n *Node) Blocks() []rpc.Block {
 	var out []rpc.Block
-	for _, b := range n.config.blocks {
+	for _, b := range n.blocks() {
+		shown := rpc.Block{Network: b.Network, Prefix: b.Prefix, Used: b.Used}
 		for _, in := range n.pool(b.Network, b.Prefix.Addr().Is4()).Blocks() {
 			if in.Prefix() == b.Prefix {
-				out = append(out, rpc.Block{Network: b.Network, Prefix: b.Prefix, Used: in.Used(), Free: in.Free()})
+				shown.Free = in.Free()
 			}
 		}
+		out = append(out, shown)
 	}
-	slices.SortFunc(out, func(a, b rpc.Block) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), a.Prefix.Compare(b.Prefix))
-	})
 	return out
 }
 

@@ -22,6 +22,7 @@ type Agent struct {
 	// Set by the test before Serve.
 	V4, V6 bool // families of addresses
 	MTU    int
+	PodIPs []netip.Addr // of every pod, beside its addresses; nil: the addresses
 
 	// Held while anything below is read or written.
 	lock     sync.Mutex
@@ -149,7 +150,7 @@ func (a *Agent) serve(conn *wire.Conn) {
 	}()
 	for {
 		var request rpc.Request
-		if _, err := conn.Receive(&request); err != nil {
+		if err := conn.Receive(&request); err != nil {
 			return
 		}
 		reply, err := a.answer(&request)
@@ -216,6 +217,7 @@ func (a *Agent) attach(r *rpc.Attach) (*rpc.Reply, error) {
 		Tap:     fmt.Sprintf("tap%011x", at.number),
 		MAC:     table.MAC{0x02, 0, 0, 0, 0, byte(at.number)},
 		MTU:     a.MTU,
+		PodIPs:  a.PodIPs,
 		VMI:     fmt.Sprintf("%08d-0000-0000-0000-000000000000", at.number),
 		Network: "k8s-default-pod-network",
 	}

@@ -34,7 +34,7 @@ func add(c *call) error {
 	}
 	plan, pair, err := c.connect(ends, iface)
 	if err == nil {
-		err = types.PrintResult(c.result(plan), c.conf.CNIVersion)
+		err = types.PrintResult(c.result(plan, iface.PodIPs), c.conf.CNIVersion)
 	}
 	if err != nil {
 		c.undo(ends, pair, iface.Tap)
@@ -51,15 +51,13 @@ func (c *call) attach(pod *podArgs) (*rpc.Interface, error) {
 	if err := unspool(c.conf.RunDir, c.owner); err != nil {
 		return nil, err
 	}
-	wait := time.Duration(c.conf.WaitSeconds) * time.Second
-	reply, err := c.agent.call(&rpc.Request{Attach: &rpc.Attach{
+	reply, err := c.awaitAttach(&rpc.Attach{
 		Attachment: c.attachment(),
 		Netns:      c.args.Netns,
 		Namespace:  string(pod.K8S_POD_NAMESPACE),
 		Pod:        string(pod.K8S_POD_NAME),
 		PodUID:     string(pod.K8S_POD_UID),
-		Wait:       wait,
-	}}, wait+answerTime)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +65,30 @@ func (c *call) attach(pod *podArgs) (*rpc.Interface, error) {
 		return nil, errors.New("the agent's answer has no interface")
 	}
 	return reply.Interface, nil
+}
+
+// askAgain spaces attempts to reach an agent that is being restarted.
+const askAgain = 100 * time.Millisecond
+
+// awaitAttach asks until the agent knows the pod, for waitSeconds in all: it may
+// be starting, and then it waits for the controller itself. Asking twice does no
+// harm.
+func (c *call) awaitAttach(q *rpc.Attach) (*rpc.Reply, error) {
+	whole := time.Duration(c.conf.WaitSeconds) * time.Second
+	deadline := time.Now().Add(whole)
+	for {
+		q.Wait = max(time.Until(deadline), 0)
+		reply, err := c.agent.call(&rpc.Request{Attach: q}, q.Wait+answerTime)
+		_, away := errors.AsType[*unreachable](err)
+		switch late := time.Now().Add(askAgain).After(deadline); {
+		case away && !late:
+			time.Sleep(askAgain)
+		case err != nil && late && whole > 0:
+			return nil, fmt.Errorf("waited %v: %w", whole, err)
+		default:
+			return reply, err
+		}
+	}
 }
 
 // connect is steps 2 and 3.

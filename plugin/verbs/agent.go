@@ -34,14 +34,13 @@ type unreachable struct {
 }
 
 func (e *unreachable) Error() string {
-	cause := e.cause.Error()
 	switch {
 	case errors.Is(e.cause, fs.ErrNotExist):
-		cause = "there is no socket"
+		return fmt.Sprintf("vragent is not running on this node (socket %s: there is none)", e.path)
 	case errors.Is(e.cause, syscall.ECONNREFUSED):
-		cause = "nobody listens"
+		return fmt.Sprintf("vragent is not running on this node (socket %s: nobody listens)", e.path)
 	}
-	return fmt.Sprintf("the agent does not answer at %s: %s", e.path, cause)
+	return fmt.Sprintf("vragent does not answer on %s: %v", e.path, e.cause)
 }
 
 func (e *unreachable) Unwrap() error { return e.cause }

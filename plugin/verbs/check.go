@@ -53,9 +53,16 @@ func (c *call) compare(plan *veth.Plan, iface *rpc.Interface) []string {
 	if iface.MAC != plan.MAC {
 		wrong = append(wrong, fmt.Sprintf("prevResult has MAC %v, the agent %v", plan.MAC, iface.MAC))
 	}
+	podIPs := iface.PodIPs
+	if len(podIPs) == 0 {
+		podIPs = iface.Addrs
+	}
+	if slices.Equal(plan.Addrs, podIPs) {
+		plan.Addrs = iface.Addrs // what the interface itself has
+	}
 	for _, addr := range plan.Addrs {
 		if !slices.Contains(iface.Addrs, addr) {
-			wrong = append(wrong, fmt.Sprintf("prevResult has address %v, the agent %v", addr, iface.Addrs))
+			wrong = append(wrong, fmt.Sprintf("prevResult has address %v, the agent %v", addr, podIPs))
 		}
 	}
 	if plan.MTU == 0 {

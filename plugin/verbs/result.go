@@ -13,8 +13,12 @@ import (
 )
 
 // result says what ADD made, as of the newest specification; printing converts
-// it. Interface 0 is the host end, 1 the pod's.
-func (c *call) result(p *veth.Plan) *current.Result {
+// it. Interface 0 is the host end, 1 the pod's. The ips are podIPs, where these
+// are not the addresses of the interface itself.
+func (c *call) result(p *veth.Plan, podIPs []netip.Addr) *current.Result {
+	if len(podIPs) == 0 {
+		podIPs = p.Addrs
+	}
 	mtu := p.MTU
 	if newer, err := version.GreaterThanOrEqualTo(c.conf.CNIVersion, "1.1.0"); err != nil || !newer {
 		mtu = 0 // interfaces had none before 1.1.0
@@ -32,7 +36,7 @@ func (c *call) result(p *veth.Plan) *current.Result {
 			Options:     c.conf.DNS.Options,
 		},
 	}
-	for _, addr := range p.Addrs {
+	for _, addr := range podIPs {
 		gw, _ := p.Gateway(addr.Is4())
 		r.IPs = append(r.IPs, &current.IPConfig{
 			Interface: current.Int(1),

@@ -21,7 +21,7 @@ func TestCodes(t *testing.T) {
 	refusal := &rpc.Error{Code: 11, Message: "no block of addresses", Fix: "is the controller up?"}
 	for want, err := range map[types.Error]error{
 		{Code: 11, Msg: "attach: no block of addresses", Details: "is the controller up?"}: fmt.Errorf("attach: %w", refusal),
-		{Code: 11, Msg: "a: the agent does not answer at /s: x", Details: startAgent}:      fmt.Errorf("a: %w", &unreachable{"/s", errors.New("x")}),
+		{Code: 11, Msg: "a: vragent does not answer on /s: x", Details: startAgent}:        fmt.Errorf("a: %w", &unreachable{"/s", errors.New("x")}),
 		{Code: 7, Msg: "f: k: c; f: l: d"}:                                                 errors.Join(&conf.Error{File: "f", Key: "k", Cause: "c"}, &conf.Error{File: "f", Key: "l", Cause: "d"}),
 		{Code: 8, Msg: "/x is no usable network namespace"}:                                fmt.Errorf("/x %w", veth.ErrNetns),
 		{Code: 999, Msg: "create veth: file exists"}:                                       errors.New("create veth: file exists"),
@@ -75,7 +75,7 @@ func FuzzStdin(f *testing.F) {
 
 // repeat says a plan as ADD's result and reads it as CHECK would.
 func (c *call) repeat(plan *veth.Plan) (*veth.Plan, error) {
-	result, err := c.result(plan).GetAsVersion(c.conf.CNIVersion)
+	result, err := c.result(plan, nil).GetAsVersion(c.conf.CNIVersion)
 	if err != nil {
 		return nil, err
 	}

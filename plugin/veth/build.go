@@ -59,7 +59,7 @@ func (e *Ends) adopt(p *Plan) (tap, pod netlink.Link, err error) {
 	if pod, err = lookup(e.pod, p.Owner.Ifname); err != nil {
 		return nil, nil, fmt.Errorf("look up %s in the pod: %w", p.Owner.Ifname, err)
 	}
-	if tap != nil && pod != nil && crossed(tap, pod) && (tap.Attrs().Alias == p.Owner.String() || unfinished(tap)) {
+	if tap != nil && pod != nil && crossed(tap, pod) && (p.Owner.holds(tap.Attrs().Alias) || unfinished(tap)) {
 		return tap, pod, nil
 	}
 	if pod != nil {
@@ -109,8 +109,10 @@ func (e *Ends) create(p *Plan) (tap, pod netlink.Link, err error) {
 
 // dressTap marks the host end as ours and makes the host's stack ignore it.
 func (e *Ends) dressTap(tap netlink.Link, p *Plan) error {
-	if err := e.host.LinkSetAlias(tap, p.Owner.String()); err != nil {
-		return fmt.Errorf("set the alias of %s: %w", p.Tap, err)
+	if !p.Owner.holds(tap.Attrs().Alias) {
+		if err := e.host.LinkSetAlias(tap, p.Owner.String()); err != nil {
+			return fmt.Errorf("set the alias of %s: %w", p.Tap, err)
+		}
 	}
 	if err := writeSysctl("ipv6", p.Tap, "disable_ipv6", "1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -66,7 +66,7 @@ func (d *findings) add(format string, args ...any) {
 }
 
 func (d *findings) tap(tap netlink.Link, p *Plan) {
-	if found := tap.Attrs().Alias; found != p.Owner.String() {
+	if found := tap.Attrs().Alias; !p.Owner.holds(found) {
 		d.add("tap %s: alias is %q, expected %q", p.Tap, found, p.Owner)
 	}
 	d.link("tap "+p.Tap, tap, p.MTU)

@@ -42,7 +42,7 @@ func (e *Ends) tapNamed(o Owner, hint string) (netlink.Link, error) {
 		return nil, nil
 	}
 	tap, err := lookup(e.host, hint)
-	if err != nil || tap == nil || tap.Attrs().Alias != o.String() {
+	if err != nil || tap == nil || !o.holds(tap.Attrs().Alias) {
 		return nil, err
 	}
 	return tap, nil
@@ -65,7 +65,7 @@ func (e *Ends) tapBehind(o Owner, _ string) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	mine := tap.Attrs().Alias == o.String() || (unfinished(tap) && strings.HasPrefix(tap.Attrs().Name, "tap"))
+	mine := o.holds(tap.Attrs().Alias) || (unfinished(tap) && strings.HasPrefix(tap.Attrs().Name, "tap"))
 	if !mine || !crossed(tap, pod) {
 		return nil, nil
 	}
@@ -76,7 +76,7 @@ func (e *Ends) tapBehind(o Owner, _ string) (netlink.Link, error) {
 func (e *Ends) tapAliased(o Owner, _ string) (netlink.Link, error) {
 	links, err := e.links()
 	for _, link := range links {
-		if link.Attrs().Alias == o.String() {
+		if o.holds(link.Attrs().Alias) {
 			return link, nil
 		}
 	}

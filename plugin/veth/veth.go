@@ -21,7 +21,8 @@ import (
 var ErrNetns = errors.New("is no usable network namespace")
 
 // Owner is the attachment an interface belongs to. The host end carries it as
-// its alias, so that it can be found when nothing else is known.
+// its alias, so that it can be found when nothing else is known. The agent adds,
+// after a space, what it must know again if it loses its ledger.
 type Owner struct {
 	ContainerID string
 	Ifname      string // inside the pod
@@ -38,8 +39,15 @@ func (o Owner) String() string { return aliasPrefix + o.ContainerID + ":" + o.If
 // alphabet for container ids and the kernel's for names have none.
 func ParseOwner(alias string) (Owner, bool) {
 	rest, ours := strings.CutPrefix(alias, aliasPrefix)
+	rest, _, _ = strings.Cut(rest, " ")
 	id, ifname, whole := strings.Cut(rest, ":")
 	return Owner{id, ifname}, ours && whole && id != "" && ifname != ""
+}
+
+// holds reports whether an alias names this owner.
+func (o Owner) holds(alias string) bool {
+	named, ok := ParseOwner(alias)
+	return ok && named == o
 }
 
 // Plan is the interface as it shall be.

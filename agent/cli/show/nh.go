@@ -101,6 +101,9 @@ func (t *Tables) writeComposite(w io.Writer, nh table.NextHop) {
 	if nh.Port != 0 {
 		fmt.Fprintf(w, "%sListener: %s/%d\n", nhIndent, ProtoName(nh.Proto), nh.Port)
 	}
+	if nh.Affinity != 0 {
+		fmt.Fprintf(w, "%sAffinity: ClientIP, %d s\n", nhIndent, nh.Affinity)
+	}
 	subs := make([]string, 0, len(nh.Members))
 	for _, m := range nh.Members {
 		subs = append(subs, subNH(m))
@@ -114,7 +117,14 @@ func (t *Tables) writeComposite(w io.Writer, nh table.NextHop) {
 func (t *Tables) writeService(w io.Writer, nh table.NextHop) {
 	fmt.Fprintf(w, "%sListener(nh):", nhIndent)
 	for _, l := range nh.Listeners {
-		fmt.Fprintf(w, " %s/%d(%d)", ProtoName(l.Proto), l.Port, l.NH)
+		fmt.Fprintf(w, " %s/%d(%d", ProtoName(l.Proto), l.Port, l.NH)
+		if l.OutsideNH != 0 {
+			fmt.Fprintf(w, ", outside %d", l.OutsideNH)
+		}
+		if l.HostOnly {
+			fmt.Fprint(w, ", host only")
+		}
+		fmt.Fprint(w, ")")
 	}
 	fmt.Fprintln(w)
 }

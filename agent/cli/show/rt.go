@@ -66,7 +66,7 @@ func familyFlag(p netip.Prefix) string {
 // WriteRoutes prints routes as Contrail's rt does, a table for each VRF and
 // family; below the route of a VIP, its listeners and members.
 func (t *Tables) WriteRoutes(w io.Writer, routes []Route) {
-	fmt.Fprintln(w, "Flags: L=Label Valid, P=Proxy ARP, T=Trap ARP, F=Flood ARP, Ml=MAC-IP learnt route")
+	fmt.Fprintln(w, "Flags: L=Label Valid, P=Proxy ARP, T=Trap ARP, F=Flood ARP, Ml=MAC-IP learnt route, R=Reply only, N=NAT to the cluster address")
 	var vrf table.VRFID
 	var fam string
 	for _, r := range routes {
@@ -89,16 +89,32 @@ func destWidth(fam string) int {
 }
 
 func (t *Tables) writeRoute(w io.Writer, r Route, width int) {
-	flags, label, mac := "-", "-", "-"
+	label, mac := "-", "-"
 	if r.Label != 0 {
-		flags, label = "L", fmt.Sprint(r.Label)
+		label = fmt.Sprint(r.Label)
 	}
 	nh, _ := t.NH(r.NH)
 	if v, ok := t.vifs[nh.Vif]; ok && nh.Type == table.NHEncap {
 		mac = fmt.Sprintf("%s(%d)", shortMAC(v.MAC), v.ID)
 	}
-	fmt.Fprintf(w, "%-*s%4d%13s%13s%14d        %s\n", width, r.Prefix, r.Prefix.Bits(), flags, label, r.NH, mac)
+	fmt.Fprintf(w, "%-*s%4d%13s%13s%14d        %s\n", width, r.Prefix, r.Prefix.Bits(), routeFlags(r.Route), label, r.NH, mac)
 	t.writeVIP(w, nh)
+}
+
+func routeFlags(r table.Route) string {
+	flags := ""
+	for _, f := range []struct {
+		set    bool
+		letter string
+	}{{r.Label != 0, "L"}, {r.ReplyOnly, "R"}, {r.Translate, "N"}} {
+		if f.set {
+			flags += f.letter
+		}
+	}
+	if flags == "" {
+		return "-"
+	}
+	return flags
 }
 
 // writeVIP explains a route that leads to a set of backends.
@@ -110,11 +126,22 @@ func (t *Tables) writeVIP(w io.Writer, nh table.NextHop) {
 	case table.NHService:
 		fmt.Fprintf(w, "    %s\n", t.Describe(nh.ID))
 		for _, l := range nh.Listeners {
-			fmt.Fprintf(w, "      %s/%d -> nh %d: %s\n", ProtoName(l.Proto), l.Port, l.NH, t.Describe(l.NH))
-			if c, ok := t.NH(l.NH); ok {
-				t.writeMembers(w, c, "        ")
+			from := ""
+			if l.HostOnly {
+				from = " from the host"
+			}
+			t.writeListener(w, fmt.Sprintf("%s/%d%s", ProtoName(l.Proto), l.Port, from), l.NH)
+			if l.OutsideNH != 0 {
+				t.writeListener(w, fmt.Sprintf("%s/%d from outside", ProtoName(l.Proto), l.Port), l.OutsideNH)
 			}
 		}
+	}
+}
+
+func (t *Tables) writeListener(w io.Writer, what string, id table.NextHopID) {
+	fmt.Fprintf(w, "      %s -> nh %d: %s\n", what, id, t.Describe(id))
+	if c, ok := t.NH(id); ok {
+		t.writeMembers(w, c, "        ")
 	}
 }
 

@@ -73,8 +73,8 @@ func (t *Tables) countRoutes() {
 		if nh.Type != table.NHService || !t.inet6[nh.ID] {
 			continue
 		}
-		for _, l := range nh.Listeners {
-			t.inet6[l.NH] = true
+		for _, sub := range below(nh) {
+			t.inet6[sub] = true
 		}
 	}
 	for id := range inet {
@@ -108,6 +108,9 @@ func below(nh table.NextHop) []table.NextHopID {
 	}
 	for _, l := range nh.Listeners {
 		ids = append(ids, l.NH)
+		if l.OutsideNH != 0 {
+			ids = append(ids, l.OutsideNH)
+		}
 	}
 	return ids
 }
@@ -183,6 +186,9 @@ func (t *Tables) compositeText(nh table.NextHop) string {
 	s := fmt.Sprintf("ECMP Composite, sub nh count: %d", len(below(nh)))
 	if nh.Port != 0 {
 		s += fmt.Sprintf(" (%s/%d)", ProtoName(nh.Proto), nh.Port)
+	}
+	if nh.Affinity != 0 {
+		s += fmt.Sprintf(", clients stay for %d s", nh.Affinity)
 	}
 	if len(below(nh)) == 0 {
 		s += ", refuses: no backend"

@@ -33,6 +33,9 @@ func writeVif(w io.Writer, v control.VifStats) {
 	if v.Kind == table.VifVirtual {
 		fmt.Fprintf(w, "%sPod:%s MAC:%v VMI:%s\n", vifIndent, v.Owner, v.MAC, v.VMI)
 	}
+	if len(v.ClusterAddrs) > 0 {
+		fmt.Fprintf(w, "%sOutside of its VRF:%s\n", vifIndent, addrList(v.ClusterAddrs))
+	}
 	fmt.Fprintf(w, "%sRX packets:%d  bytes:%d errors:0\n", vifIndent, v.RxPackets, v.RxBytes)
 	fmt.Fprintf(w, "%sTX packets:%d  bytes:%d errors:0\n", vifIndent, v.TxPackets, v.TxBytes)
 	fmt.Fprintf(w, "%sDrops:%d Flows:%d\n", vifIndent, v.Drops, v.Flows)
