@@ -10,7 +10,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
-UNIT    := $$($(GO) list ./... | grep -v /integration$$)
+UNIT    := $$($(GO) list ./... | grep -v -e /integration$$ -e /integration/cluster$$)
 FUZZTIME ?= 10s
 
 .PHONY: all
@@ -28,7 +28,7 @@ build: ## the three programs, static, into build/bin
 	$(BUILD) -o $(BIN)/vrcontroller ./controller
 
 .PHONY: generate
-generate: ## BPF objects and protocol code again (needs clang, protoc and their Go plugins)
+generate: ## BPF objects, protocol code, CustomResourceDefinitions again (needs clang, protoc and their Go plugins)
 	$(GO) generate ./...
 
 .PHONY: fmt
@@ -98,6 +98,42 @@ bench: ## benchmarks of the packet path
 .PHONY: fuzz-smoke
 fuzz-smoke: ## every fuzz test for FUZZTIME (10s)
 	GO="$(GO)" integration/fuzz.sh $(FUZZTIME)
+
+IMAGE := localhost/vragent:$(VERSION)
+.PHONY: image
+image: build ## OCI archive of all programs: build/image/vragent.tar (no Docker daemon)
+	packaging/image.sh $(BIN) build/image/vragent.tar $(IMAGE)
+
+.PHONY: cluster-deps
+cluster-deps: ## build what a test cluster is made of, once (ten minutes; kept in /var/cache/vragent-cluster)
+	integration/cluster/deps.sh $(CLUSTER_DEPS)
+
+# NODES of the cluster; KUBE_PROXY=iptables or nftables runs kube-proxy beside us.
+NODES ?= 2
+.PHONY: cluster
+cluster: cluster-deps image ## a Kubernetes cluster of NODES nodes on this machine, with our network (root)
+	@mkdir -p build/tools/traffic
+	$(BUILD) -o build/tools/traffic/traffic ./integration/cluster/traffic
+	$(GO) run ./packaging/pack -root build/tools/traffic -o build/image/traffic.tar -tag test.invalid/e2e/traffic:1 -entrypoint /traffic
+	integration/cluster/up.sh $(NODES)
+	integration/cluster/install.sh $(IMAGE)
+
+.PHONY: cluster-test
+cluster-test: ## tests on a cluster, which is brought up if there is none (root): TESTFLAGS="-run TestDNS"
+	@[ -s build/cluster/settings ] || $(MAKE) cluster
+	@rm -rf build/cluster-results
+	$(GO) test -count=1 -v -timeout 90m $(TESTFLAGS) ./integration/cluster
+	@cat build/cluster-results/*.txt
+
+.PHONY: cluster-e2e
+cluster-e2e: ## Kubernetes' own network conformance tests on the cluster (root): FOCUS=regex
+	@[ -s build/cluster/settings ] || $(MAKE) cluster
+	$(MAKE) cluster-deps CLUSTER_DEPS=e2e
+	integration/cluster/e2e.sh $(if $(FOCUS),'$(FOCUS)')
+
+.PHONY: cluster-down
+cluster-down: ## remove every trace of the cluster
+	integration/cluster/down.sh --keep-logs
 
 .PHONY: clean
 clean: ## remove build/

@@ -25,9 +25,10 @@ var wideStructs = map[string]string{
 	"fastpath/control.WorkerStatus": "counters; fields are columns",
 	"fastpath/flow.Entry":           "the 128-byte cell, laid out by hand",
 	"fastpath/forward.Worker":       "the state of one thread, grouped by owner; its stages share nothing else",
-	"fastpath/forward.pkt":          "one packet of a batch: the columns that stages read and write",
 	"fastpath/forward.Counters":     "counters; fields are columns",
 	"agent/record.Attachment":       "one record of the ledger",
+	"agent/compile.Pod":             "a record of the ledger and what the controller says of it",
+	"agent/rpc.VMI":                 "one line of `vragent vmi`; fields are columns",
 	"fastpath/packet.Info":          "what one parse finds; a stage reads a few of them",
 }
 

@@ -22,8 +22,11 @@ var homes = map[string][]string{
 	"google.golang.org/protobuf":             {"controller/hub", "controller/plan", "agent/dial", "controller/southbound"},
 	"github.com/urfave/cli":                  {"agent", "controller"},
 	"github.com/gaissmai/bart":               {"fastpath/table", "controller/plan"},
-	"k8s.io/api":                             {"controller/watch"},
-	"k8s.io/apimachinery":                    {"controller/watch"},
+	"k8s.io/api":                             {"controller/watch", "controller/write"},
+	"k8s.io/apimachinery":                    {"controller/watch", "controller/write", "conf/v1alpha1"},
+	"k8s.io/client-go":                       {"controller/watch/kube", "controller/write"},
+	"github.com/google/go-containerregistry": {"packaging/pack"},
+	"k8s.io/klog":                            {"controller/watch/kube", "controller/write"},
 	"github.com/fsnotify/fsnotify":           {"controller/watch"},
 	"sigs.k8s.io/yaml":                       {"conf", "controller/watch", "agent/cli", "controller/cli"},
 	"sigs.k8s.io/json":                       {"controller/watch"},
@@ -36,6 +39,7 @@ var homes = map[string][]string{
 var inTests = []string{
 	"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/containernetworking",
 	"github.com/google/go-cmp", "golang.org/x/sys", "unsafe", "google.golang.org/grpc", "google.golang.org/protobuf",
+	"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go",
 }
 
 func TestLibrariesHaveOneHome(t *testing.T) {

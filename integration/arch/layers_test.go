@@ -16,28 +16,30 @@ var layers = []struct {
 	{"leaves", []string{"ipam", "conf", "fastpath/packet", "fastpath/frame", "fastpath/ring", "fastpath/control/wire"}},
 	{"nouns", []string{"fastpath/table", "fastpath/flow", "fastpath/link", "agent/record"}},
 	{"contracts", []string{"agent/rpc", "fastpath/control", "controller/southbound"}},
-	{"pure", []string{"agent/compile", "agent/state", "controller/plan", "fastpath/forward"}},
+	{"pure", []string{"agent/compile", "agent/state", "controller/plan", "controller/audit", "fastpath/forward"}},
 	{"edges", []string{
 		"plugin/veth", "plugin/verbs",
-		"agent/ledger", "agent/serve", "agent/dial", "agent/kernel",
+		"agent/ledger", "agent/serve", "agent/dial", "agent/enroll", "agent/install", "agent/kernel", "agent/health",
 		"fastpath/link/mem", "fastpath/link/xsk", "fastpath/link/steer",
 		"controller/watch", "controller/hub", "controller/api", "controller/certs",
-		"controller/converge", "controller/lease",
+		"controller/converge", "controller/lease", "controller/write",
 	}},
 	{"wiring", []string{"fastpath/engine", "agent/loop", "agent/cli", "controller/cli"}},
-	{"programs", []string{"plugin", "agent", "controller"}},
+	{"programs", []string{"plugin", "agent", "controller", "packaging/pack"}},
 	{"tests", []string{"integration"}},
 }
 
 // neighbours are the imports within a layer that are meant, with the reason.
 var neighbours = map[[2]string]string{
-	{"agent/record", "fastpath/table"}:           "an attachment holds labels and ids by their types",
-	{"agent/state", "agent/compile"}:             "the node's state is what compile reads; it keeps compile's ids",
-	{"agent/kernel", "fastpath/link/steer"}:      "the punt link's names and sizes are steering's",
-	{"fastpath/flow", "fastpath/table"}:          "an entry names a label and a next hop by their types",
-	{"fastpath/frame", "fastpath/ring"}:          "a foreign chunk goes home over a ring",
-	{"fastpath/link/steer", "fastpath/link/xsk"}: "sockets are put into the steering map",
-	{"plugin/verbs", "plugin/veth"}:              "the verbs build and remove the pair",
+	{"agent/record", "fastpath/table"}:             "an attachment holds labels and ids by their types",
+	{"agent/state", "agent/compile"}:               "the node's state is what compile reads; it keeps compile's ids",
+	{"agent/kernel", "fastpath/link/steer"}:        "the punt link's names and sizes are steering's",
+	{"fastpath/flow", "fastpath/table"}:            "an entry names a label and a next hop by their types",
+	{"fastpath/frame", "fastpath/ring"}:            "a foreign chunk goes home over a ring",
+	{"fastpath/link/steer", "fastpath/link/xsk"}:   "sockets are put into the steering map",
+	{"controller/audit", "controller/plan"}:        "an audit holds the last plan's model against what others say",
+	{"controller/audit", "controller/plan/blocks"}: "and the leases, by address",
+	{"plugin/verbs", "plugin/veth"}:                "the verbs build and remove the pair",
 }
 
 // realms say which parts of the repository a part may see at all, beside itself.

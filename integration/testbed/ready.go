@@ -138,7 +138,7 @@ func (n *Node) Flows(q control.FlowQuery) ([]control.Flow, error) {
 	var flows []control.Flow
 	for {
 		var reply control.Reply
-		if _, err := conn.Receive(&reply); err != nil {
+		if err := conn.Receive(&reply); err != nil {
 			return nil, err
 		}
 		if reply.Error != "" {
@@ -176,6 +176,6 @@ func ask(socket string, question, answer any) error {
 	if err := conn.Send(question); err != nil {
 		return err
 	}
-	_, err = conn.Receive(answer)
+	err = conn.Receive(answer)
 	return err
 }
