@@ -12,6 +12,8 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 RACE    := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 UNIT    := $$($(GO) list ./... | grep -v -e /integration$$ -e /integration/cluster$$)
 FUZZTIME ?= 10s
+# Kubernetes' programs, once `make cluster-deps` has built them.
+K8S_BIN  = $(shell bash -c '. integration/cluster/lib.sh; [ ! -x $$BIN/kube-apiserver ] || echo $$BIN')
 
 .PHONY: all
 all: fmt vet arch unit ## format check, vet, architecture, unit tests (default; no root)
@@ -45,18 +47,19 @@ arch: ## layers, library homes, budgets, package docs
 	$(GO) test ./integration/arch
 
 .PHONY: unit
-unit: ## unit tests, with the race detector
-	$(GO) test $(RACE) $(UNIT)
+unit: ## unit tests, with the race detector; those that want a real API server run once cluster-deps has built one
+	VRAGENT_K8S_BIN=$(K8S_BIN) $(GO) test $(RACE) $(UNIT)
 
 .PHONY: deps
 deps: ## install the Debian packages that tests need, if they are missing (root)
 	integration/deps.sh test
 
 .PHONY: test
-test: deps ## everything: packages, build, unit and fuzz tests, integration tests with one and two workers (root)
+test: deps cluster-deps ## everything: packages, build, unit and fuzz tests, integration tests with one and two workers, a Kubernetes smoke test (root)
 	$(MAKE) build all fuzz-smoke FUZZTIME=2s
 	$(MAKE) integration WORKERS=1
 	$(MAKE) integration WORKERS=2 MTU=9000 CYCLES=50 OUTAGE=5
+	$(MAKE) cluster-smoke
 
 # WORKERS of each fast path, MTU of the underlay, CYCLES of ADD and DEL, OUTAGE
 # of the controller in seconds.
@@ -108,13 +111,16 @@ image: build ## OCI archive of all programs: build/image/vragent.tar (no Docker 
 cluster-deps: ## build what a test cluster is made of, once (ten minutes; kept in /var/cache/vragent-cluster)
 	integration/cluster/deps.sh $(CLUSTER_DEPS)
 
+.PHONY: images
+images: image
+	@mkdir -p build/tools/traffic
+	@$(BUILD) -o build/tools/traffic/traffic ./integration/cluster/traffic
+	@$(GO) run ./packaging/pack -root build/tools/traffic -o build/image/traffic.tar -tag test.invalid/e2e/traffic:1 -entrypoint /traffic
+
 # NODES of the cluster; KUBE_PROXY=iptables or nftables runs kube-proxy beside us.
 NODES ?= 2
 .PHONY: cluster
-cluster: cluster-deps image ## a Kubernetes cluster of NODES nodes on this machine, with our network (root)
-	@mkdir -p build/tools/traffic
-	$(BUILD) -o build/tools/traffic/traffic ./integration/cluster/traffic
-	$(GO) run ./packaging/pack -root build/tools/traffic -o build/image/traffic.tar -tag test.invalid/e2e/traffic:1 -entrypoint /traffic
+cluster: cluster-deps images ## a Kubernetes cluster of NODES nodes on this machine, with our network (root)
 	integration/cluster/up.sh $(NODES)
 	integration/cluster/install.sh $(IMAGE)
 
@@ -124,6 +130,10 @@ cluster-test: ## tests on a cluster, which is brought up if there is none (root)
 	@rm -rf build/cluster-results
 	$(GO) test -count=1 -v -timeout 90m $(TESTFLAGS) ./integration/cluster
 	@cat build/cluster-results/*.txt
+
+.PHONY: cluster-smoke
+cluster-smoke: cluster-deps images ## the shorter of those tests, on a cluster of their own (root)
+	integration/cluster/smoke.sh $(IMAGE)
 
 .PHONY: cluster-e2e
 cluster-e2e: ## Kubernetes' own network conformance tests on the cluster (root): FOCUS=regex
@@ -136,5 +146,5 @@ cluster-down: ## remove every trace of the cluster
 	integration/cluster/down.sh --keep-logs
 
 .PHONY: clean
-clean: ## remove build/
+clean: ## remove build/ (after cluster-down)
 	rm -rf build

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,7 +12,9 @@ import (
 	"github.com/vragent/vragent/agent/install"
 	"github.com/vragent/vragent/agent/ledger"
 	"github.com/vragent/vragent/agent/loop"
+	"github.com/vragent/vragent/agent/rpc"
 	"github.com/vragent/vragent/conf"
+	"github.com/vragent/vragent/fastpath/control"
 )
 
 // cniFlags say where a runtime looks; an install container sees the host's
@@ -53,6 +54,7 @@ func uninstallCommand() *urfave.Command {
 		Flags: append(cniFlags(), configFlag(),
 			&urfave.BoolFlag{Name: "cni", Usage: "first of all the conflist and the plugin", DisableDefaultText: true},
 			&urfave.BoolFlag{Name: "purge", Usage: "at last what is remembered of pods, and this node's certificate", DisableDefaultText: true},
+			&urfave.BoolFlag{Name: "stay", Usage: "do not end before a signal comes, as pods of a DaemonSet must not", DisableDefaultText: true},
 		),
 		Action: func(c *urfave.Context) error {
 			a, err := conf.LoadAgent(c.String("config"))
@@ -67,10 +69,18 @@ func uninstallCommand() *urfave.Command {
 				}
 				report(log, "removed", r)
 			}
-			if err := loop.Uninstall(a, log); err != nil || !c.Bool("purge") {
+			if err := loop.Uninstall(a, log); err != nil {
 				return err
 			}
-			return purge(a.StateDir)
+			if c.Bool("purge") {
+				if err := purge(a); err != nil {
+					return err
+				}
+			}
+			if c.Bool("stay") {
+				<-c.Context.Done()
+			}
+			return nil
 		},
 	}
 }
@@ -87,13 +97,19 @@ func report(log *slog.Logger, what string, r *install.Result) {
 	}
 }
 
-// purge removes our files from the state directory, and itself when it is empty.
-func purge(dir string) error {
-	for _, name := range []string{ledger.FileName, enroll.FileName} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+// purge removes our files from the state directory and what killed processes and
+// plugins left in the run directory, and the directories when they are empty.
+func purge(a *conf.Agent) error {
+	for _, file := range []string{
+		filepath.Join(a.StateDir, ledger.FileName), filepath.Join(a.StateDir, enroll.FileName),
+		filepath.Join(a.RunDir, rpc.SocketName), filepath.Join(a.RunDir, control.SocketName), filepath.Join(a.RunDir, "detach"),
+	} {
+		if err := os.RemoveAll(file); err != nil {
 			return fmt.Errorf("purge: %w", err)
 		}
 	}
-	_ = os.Remove(dir) // it may hold what is somebody else's, or be a mount
+	for _, dir := range []string{a.StateDir, a.RunDir} {
+		_ = os.Remove(dir) // it may hold what is somebody else's, or be a mount
+	}
 	return nil
 }

@@ -289,7 +289,8 @@ func (n *node) snapshot() string {
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		add("link %s %v mtu %d alias %q", a.Name, a.Flags, a.MTU, a.Alias)
+		flags := strings.ReplaceAll(a.Flags.String(), "|running", "") // the carrier comes up by itself
+		add("link %s %s mtu %d alias %q", a.Name, flags, a.MTU, a.Alias)
 	}
 	addrs, err := n.handle.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/vragent/vragent/agent/record"
@@ -86,4 +87,19 @@ func (r *recollection) add(space, key string, number uint32) {
 	}
 	r.taken[at], r.seen[k] = true, true
 	r.ids = append(r.ids, record.ID{IDKey: k, Number: number})
+}
+
+// Clone returns the same numbers, to compile something that is not programmed:
+// what a compilation does not ask for loses its number.
+func (x *IDs) Clone() *IDs {
+	c := &IDs{spaces: map[string]*space{}, changed: map[record.IDKey]uint32{}, round: x.round, now: x.now}
+	for name, s := range x.spaces {
+		copied := &space{last: s.last, next: s.next, byKey: map[string]*number{}, rest: slices.Clone(s.rest), rested: slices.Clone(s.rested)}
+		for key, k := range s.byKey {
+			n := *k
+			copied.byKey[key] = &n
+		}
+		c.spaces[name] = copied
+	}
+	return c
 }

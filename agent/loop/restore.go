@@ -151,7 +151,8 @@ func (l *Loop) recovered(now time.Time) bool {
 	if !t.lost {
 		return true
 	}
-	pods, rest := l.saidAll(needed...), l.saidAll(southbound.Type_TYPE_LOAD_BALANCER, southbound.Type_TYPE_ROUTE)
+	pods := l.saidAll(southbound.Type_TYPE_VIRTUAL_NETWORK, southbound.Type_TYPE_BLOCK, southbound.Type_TYPE_VMI)
+	rest := l.saidAll(southbound.Type_TYPE_NODE, southbound.Type_TYPE_LOAD_BALANCER, southbound.Type_TYPE_ROUTE)
 	if pods && !t.foretold {
 		t.foretold = true
 		l.foretell(now)
@@ -161,6 +162,7 @@ func (l *Loop) recovered(now time.Time) bool {
 		return false
 	}
 	t.lost = false
+	l.underlay.SetPeers(t.node.Peers())
 	l.log.Info("the ledger is whole again", "pods that nobody knows", t.node.CountLost())
 	return true
 }
@@ -170,11 +172,10 @@ func (l *Loop) saidAll(kinds ...southbound.Type) bool {
 }
 
 // foretell announces the pods that the fast path goes on serving. A controller
-// that has just begun says no services before it has heard its nodes.
+// that has just begun says nothing of others before it has heard its nodes.
 func (l *Loop) foretell(now time.Time) {
 	t := &l.turn
 	t.node.IDs().SetTime(now)
-	out := compile.Compile(l.input(), t.node.IDs(), t.progress.memory)
-	_ = l.commit()
+	out := compile.Compile(l.input(), t.node.IDs().Clone(), t.progress.memory)
 	l.publish(&out.Announce)
 }

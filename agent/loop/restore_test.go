@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/vragent/vragent/agent/dial"
 	"github.com/vragent/vragent/agent/record"
 	"github.com/vragent/vragent/agent/rpc"
 	"github.com/vragent/vragent/controller/southbound"
@@ -50,9 +52,25 @@ func TestLedgerGone(t *testing.T) {
 		t.Errorf("CHECK of a lost one: %v", r.Error)
 	}
 	b.del(0, ifaces[0].Tap)
-	all := cluster()
-	b.say(slices.DeleteFunc(all, func(r *southbound.Resource) bool { return r.GetName() == ifaces[3].VMI })...)
+	all := slices.DeleteFunc(cluster(), func(r *southbound.Resource) bool { return r.GetName() == ifaces[3].VMI })
+	// A controller that has just begun says nothing of other nodes at first.
+	others := []southbound.Type{southbound.Type_TYPE_NODE, southbound.Type_TYPE_ROUTE, southbound.Type_TYPE_LOAD_BALANCER}
+	isOther := func(k southbound.Type) bool { return slices.Contains(others, k) }
+	b.events.call(context.Background(), func() {
+		b.update(dial.Update{ToAgent: &southbound.ToAgent{
+			Upserts: slices.DeleteFunc(slices.Clone(all), func(r *southbound.Resource) bool { return isOther(r.GetType()) }),
+			InSync:  slices.DeleteFunc(slices.Clone(southbound.Types[:]), isOther),
+		}})
+	})
+	if got := b.tables(); !reflect.DeepEqual(got, before) {
+		t.Errorf("before the controller has said all: tables\n got %+v\nwant %+v", got, before)
+	}
+	b.say(all...)
 	b.healthy()
+	if tunnel := func(n table.NextHop) bool { return n.Type == table.NHTunnel }; !reflect.DeepEqual(
+		before.NextHops[slices.IndexFunc(before.NextHops, tunnel)], b.tables().NextHops[slices.IndexFunc(b.tables().NextHops, tunnel)]) {
+		t.Error("the tunnel is not as it was")
+	}
 	gone := []string{ifaces[0].Tap, ifaces[3].Tap} // deleted; of a pod the controller no longer has
 	if got := b.vifs(); slices.Contains(got, gone[0]) || slices.Contains(got, gone[1]) || len(got) != 4 {
 		t.Errorf("vifs %v", got)

@@ -105,6 +105,10 @@ func (l *Loop) drain() {
 // lookFirst waits until the kernel has said how to reach the other nodes, or
 // has had its time.
 func (l *Loop) lookFirst(ctx context.Context) {
+	if l.turn.lost { // nobody is known yet: what is recalled of the others stays
+		l.turn.underlay = l.underlay.Known()
+		return
+	}
 	peers := l.turn.node.Peers()
 	l.underlay.SetPeers(peers)
 	deadline := time.After(firstLook)
@@ -195,7 +199,9 @@ func (l *Loop) update(u dial.Update) {
 	}
 	if len(u.GetUpserts())+len(u.GetRemoves()) > 0 {
 		t.dirty = true
-		l.underlay.SetPeers(t.node.Peers())
+		if !t.lost { // else the other nodes may not have come yet
+			l.underlay.SetPeers(t.node.Peers())
+		}
 		l.tellHost()
 	}
 	if t.lost {

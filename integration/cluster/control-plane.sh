@@ -39,4 +39,5 @@ keep kube-controller-manager "$BIN/kube-controller-manager" --kubeconfig="$P/kcm
 	--node-monitor-grace-period=20s --profiling=false
 keep kube-scheduler "$BIN/kube-scheduler" --kubeconfig="$P/sched.kubeconfig" --authentication-kubeconfig="$P/sched.kubeconfig" --authorization-kubeconfig="$P/sched.kubeconfig" \
 	--bind-address=127.0.0.1 --leader-elect=false --profiling=false
+keep routes "$HERE/routes.sh"
 while :; do wait; sleep 1; done

@@ -211,7 +211,7 @@ spec: {virtualNetwork: public}
 	toolPod(t, "public", "tool", "node1")
 	within(t, 20*time.Second, "a pod reaches it", func() error { _, err := in("public", "tool", "bash", "-c", ask); return err })
 	within(t, 20*time.Second, "a node reaches it", func() error { _, err := on("node2", "timeout", "3", "bash", "-c", ask); return err })
-	_, _ = run("", "bash", "-c", ". ./lib.sh; in_cp ip route replace "+first+"/32 via 172.31.0.12")
+	_, _ = run("", "bash", "-c", ". ./lib.sh; in_cp ip route replace "+first+"/32 via "+nodeAddress(t, "node2"))
 	t.Cleanup(func() { _, _ = run("", "bash", "-c", ". ./lib.sh; in_cp ip route del "+first+"/32") })
 	within(t, 20*time.Second, "a host outside reaches it by way of node2", func() error {
 		_, err := run("", "bash", "-c", ". ./lib.sh; in_cp timeout 3 bash -c '"+ask+"'")

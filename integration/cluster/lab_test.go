@@ -144,6 +144,13 @@ func decode(t *testing.T, text string, v any) {
 	}
 }
 
+// nodeAddress is a node's IPv4 address.
+func nodeAddress(t *testing.T, node string) string {
+	t.Helper()
+	all := kubectl(t, "get", "node", node, "-o", `jsonpath={.status.addresses[?(@.type=="InternalIP")].address}`)
+	return strings.Fields(all)[0]
+}
+
 func clusterIP(t *testing.T, ns, service string) string {
 	t.Helper()
 	return kubectl(t, "-n", ns, "get", "service", service, "-o", "jsonpath={.spec.clusterIP}")

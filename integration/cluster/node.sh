@@ -2,7 +2,8 @@
 # First process of a node: private mounts, then containerd, kubelet and, if
 # wanted, kube-proxy, each started again when it ends. up.sh starts it in its own
 # namespaces and cgroups. Killing it ends every process of the node, containers
-# included, and drops all its mounts.
+# included, and drops all its mounts. A pause file of a program's name keeps that
+# one down, as in the control plane.
 #
 #   node.sh NAME
 set -u
@@ -45,7 +46,15 @@ w net/ipv4/ping_group_range "0 2147483647"
 
 keep() {
 	local n=$1; shift
-	( while :; do "$@" >>$L/$n.log 2>&1 & echo $! >$ND/$n.pid; wait $!; echo "$(date +%T) $n ended with $?"; sleep 1; done ) &
+	(
+		while :; do
+			while [ -e $ND/$n.pause ]; do sleep 0.2; done
+			"$@" >>$L/$n.log 2>&1 &
+			echo $! >$ND/$n.pid
+			wait $!; echo "$(date +%T) $n ended with $?"
+			sleep 1
+		done
+	) &
 }
 
 # ---- containerd ----

@@ -104,8 +104,8 @@ func TestNodePorts(t *testing.T) {
 	deploy(t, "ports", "web", 1, "  type: NodePort\n")
 	port := kubectl(t, "-n", "ports", "get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
 	toolPod(t, "ports", "tool", "node1")
-	for i, node := range nodes {
-		target := fmt.Sprintf("/dev/tcp/172.31.0.1%d/%s", i+1, port)
+	for _, node := range nodes {
+		target := "/dev/tcp/" + nodeAddress(t, node) + "/" + port
 		script := "exec 3<>" + target + " && echo who >&3 && timeout 3 head -1 <&3"
 		within(t, 10*time.Second, "from outside to "+node, func() error {
 			_, err := run("", "bash", "-c", ". ./lib.sh; in_cp timeout 3 bash -c '"+script+"'")
