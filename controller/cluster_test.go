@@ -380,8 +380,51 @@ func TestReplicas(t *testing.T) {
 	if again, now := c.ingress(); again != address || now != version || c.leader() != other {
 		t.Error("a restart wrote something")
 	}
+	c.divided(other, leader, n1, n2, n3)
 	c.leak(n3, other, leader)
 	c.away(other, n1, n2)
+}
+
+// again is a second service of pod a.
+const again = `apiVersion: v1
+kind: Service
+metadata: {name: again, namespace: default}
+spec: {ports: [{name: http, port: 9999}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: again, namespace: default, labels: {kubernetes.io/service-name: again}}
+addressType: IPv4
+ports: [{name: http, port: 81}]
+endpoints:
+- {addresses: [198.51.100.250], targetRef: {kind: Pod, name: a, namespace: default}}
+`
+
+// divided: the controller that n1 obeys keeps a port map that the one of n2 was
+// never told of. What is new is known to both nodes nevertheless, at once.
+func (c *cluster) divided(of1, of2 *site, n1, n2, n3 *member) {
+	t := c.t
+	members := func(want int) func() bool {
+		return speaking(func() bool { return len(n1.members()) == want && len(n2.members()) == want }, n1, n2, n3)
+	}
+	of2.stop()
+	c.Apply(t, again)
+	eventually(t, "a service", speaking(func() bool { return len(n1.members()) == 3 }, n1))
+	c.Delete(t, again)
+	eventually(t, "no service", func() bool { return len(n1.members()) == 2 })
+	of2.start()
+	n1.connect(of2, true)
+	n2.connect(of2, false)
+	n2.connect(of1, true)
+	n3.connect(of2, true)
+	eventually(t, "n2 obeys its own controller", speaking(func() bool { return n2.Synced() == types && len(n2.members()) == 2 }, n1, n2, n3))
+	c.Apply(t, strings.ReplaceAll(again, "again", "more"))
+	began := time.Now()
+	eventually(t, "another service on both nodes", members(3))
+	t.Log("announced after", time.Since(began))
+	c.Delete(t, strings.ReplaceAll(again, "again", "more"))
+	eventually(t, "none on both nodes", members(2))
+	n2.connect(of1, false)
 }
 
 // leak: a node is deleted for good. Only the leader gives its block back, when asked to.

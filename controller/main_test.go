@@ -202,7 +202,7 @@ func (n *node) words() *southbound.Publish {
 				n.addresses[k.Name] = a.String()
 			}
 			p.Vmis = append(p.Vmis, &southbound.VMIStatus{
-				Uuid: k.Name, Addresses: []string{n.addresses[k.Name]}, Label: 20, AckedVersion: held[k].GetVersion(),
+				Uuid: k.Name, Addresses: []string{n.addresses[k.Name]}, Label: 20, PortMaps: body(held[k], &southbound.VMI{}).GetPortMaps(),
 			})
 		case southbound.Type_TYPE_LOAD_BALANCER:
 			lb := body(held[k], &southbound.LoadBalancer{})

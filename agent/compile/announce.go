@@ -22,8 +22,7 @@ type VMIStatus struct {
 	MAC          table.MAC
 	Label        table.Label
 	Tap          string
-	// Version of the VMI resource whose port maps are in the fast path.
-	Version string
+	PortMaps     []PortMap // in the fast path
 }
 
 // LocalRouteKey names a route to this node.
@@ -68,7 +67,7 @@ func (a *Announcement) pod(p *Pod, label table.Label) {
 		return // the controller no longer knows it
 	}
 	a.VMIs[p.VMI] = VMIStatus{
-		Addrs: p.Addrs, ClusterAddrs: p.ClusterAddrs, MAC: p.MAC, Label: label, Tap: p.Tap, Version: p.Version,
+		Addrs: p.Addrs, ClusterAddrs: p.ClusterAddrs, MAC: p.MAC, Label: label, Tap: p.Tap, PortMaps: p.PortMaps,
 	}
 }
 

@@ -211,7 +211,7 @@ func TestAnnouncement(t *testing.T) {
 	in.Pods[2].Ifindex = 0 // not there yet
 	out := run(in)
 	a := out.Announce
-	if len(a.VMIs) != 1 || a.VMIs["vmi1"].Version != "v1" || a.VMIs["vmi1"].Label < table.MinLabel {
+	if len(a.VMIs) != 1 || len(a.VMIs["vmi1"].PortMaps) == 0 || a.VMIs["vmi1"].Label < table.MinLabel {
 		t.Errorf("VMIs %+v", a.VMIs)
 	}
 	if len(a.Routes) != 4 {

@@ -13,6 +13,9 @@ type Outside struct {
 	NodePorts []NodePort
 	Externals []External
 	Health    []Health
+	// APIServers may reach pods by way of the node (proxy, webhooks), which
+	// nobody else outside may.
+	APIServers []netip.Addr
 }
 
 // NodePort leads a port of the node's own addresses to a VIP.
@@ -39,10 +42,13 @@ type Health struct {
 // outside notes what the kernel does for a load balancer: all of this is
 // kube-proxy's where it runs.
 func (c *compiler) outside(lb *LoadBalancer) {
+	o := &c.out.Outside
+	if lb.Namespace == "default" && lb.Service == "kubernetes" {
+		o.APIServers = append(o.APIServers, lb.strangers()...)
+	}
 	if !c.in.NodePorts {
 		return
 	}
-	o := &c.out.Outside
 	for _, vip := range sortedAddrs(lb.ExternalVIPs) {
 		o.Externals = append(o.Externals, External{VIP: vip, Local: lb.ExternalLocal})
 	}
@@ -66,6 +72,18 @@ func (c *compiler) outside(lb *LoadBalancer) {
 	}
 }
 
+// strangers are the backends that are no VMIs.
+func (lb *LoadBalancer) strangers() (out []netip.Addr) {
+	for i := range lb.Listeners {
+		for _, m := range lb.Listeners[i].Members {
+			if m.VMI == "" {
+				out = append(out, m.Address)
+			}
+		}
+	}
+	return out
+}
+
 // endpointsHere counts the backends on this node that take new flows, each once.
 func (c *compiler) endpointsHere(lb *LoadBalancer) int {
 	here := map[string]bool{}
@@ -84,6 +102,7 @@ func (o *Outside) sort() {
 	slices.SortFunc(o.NodePorts, func(a, b NodePort) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto), a.VIP.Compare(b.VIP))
 	})
+	o.APIServers = sortedAddrs(o.APIServers)
 	slices.SortFunc(o.Externals, func(a, b External) int { return a.VIP.Compare(b.VIP) })
 	slices.SortFunc(o.Health, func(a, b Health) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Namespace+"/"+a.Service, b.Namespace+"/"+b.Service))

@@ -265,7 +265,7 @@ func (s *Southbound) lost(p *peer, err error) {
 		}
 	}
 	for _, q := range others {
-		if was.Connected {
+		if was.Connected || was.Err == errPromoted.Error() {
 			q.hurry()
 		}
 	}
@@ -274,7 +274,7 @@ func (s *Southbound) lost(p *peer, err error) {
 // promote makes a connected standby the primary: its stream is begun anew.
 func (s *Southbound) promote(p *peer) {
 	s.primary = p
-	p.link.Connected, p.link.Err, p.link.Since = false, "becomes the primary", time.Now()
+	p.link.Connected, p.link.Err, p.link.Since = false, errPromoted.Error(), time.Now()
 	p.end(errPromoted)
 }
 

@@ -27,6 +27,7 @@ type Rules struct {
 	Masquerade     bool
 	NodePorts      []compile.NodePort
 	Externals      []compile.External
+	Trusted        []netip.Addr // may reach pods through this node: the API servers
 }
 
 // EnsureRules writes the chains, both families, where they differ.
@@ -205,9 +206,10 @@ func (f family) ports() (rules []string) {
 	return append(append(not, "-d ::1/128 -j RETURN"), rules...)
 }
 
-// forward lets everything of ours pass, except what a pod's network refuses or
-// does not know: it came out by the default route, and would come in again as if
-// the node itself had sent it.
+// forward lets pass what is ours, except: what a pod's network refuses or does not
+// know (it came out by the default route, and would come in again as if the node
+// itself had sent it), and what begins outside and asks for pods or cluster IPs by
+// their addresses. Node ports and kube-proxy's services are translated by then.
 func (f family) forward() (rules []string) {
 	reject := " -j REJECT --reject-with icmp-port-unreachable"
 	if !f.v4 {
@@ -217,7 +219,16 @@ func (f family) forward() (rules []string) {
 	for _, to := range f.prefixes(f.Services) {
 		rules = append(rules, back+" -m conntrack --ctorigdst "+f.orig(to)+reject)
 	}
-	return append(rules, back+" -m conntrack ! --ctstate DNAT"+reject, "-i "+f.Host+" -j ACCEPT", "-o "+f.Host+" -j ACCEPT")
+	rules = append(rules, back+" -m conntrack ! --ctstate DNAT"+reject, "-i "+f.Host+" -j ACCEPT")
+	for _, e := range f.externals() {
+		rules = append(rules, "-d "+host(e.VIP)+" -o "+f.Host+" -j ACCEPT")
+	}
+	for _, a := range f.Trusted {
+		if a.Is4() == f.v4 {
+			rules = append(rules, "-s "+host(a)+" -o "+f.Host+" -j ACCEPT")
+		}
+	}
+	return append(rules, "-o "+f.Host+" -m conntrack --ctstate NEW -m conntrack ! --ctstate DNAT"+reject, "-o "+f.Host+" -j ACCEPT")
 }
 
 // orig writes a prefix as conntrack matches are listed: without the length of a

@@ -47,6 +47,7 @@ type hostWant struct {
 	Steered   int // index of the tap; 0: none yet
 	NodePorts []compile.NodePort
 	Externals []compile.External
+	Trusted   []netip.Addr
 }
 
 // newHostKeeper prepares a keeper. healthy says whether the fast path forwards.
@@ -84,7 +85,9 @@ func (k *hostKeeper) change(f func(*hostWant)) {
 // arrived says what the fast path has now: the tap with this index, and ways into
 // services. Set up before, they would lead to a refusal.
 func (k *hostKeeper) arrived(ifindex int, out compile.Outside) {
-	k.change(func(w *hostWant) { w.Steered, w.NodePorts, w.Externals = ifindex, out.NodePorts, out.Externals })
+	k.change(func(w *hostWant) {
+		w.Steered, w.NodePorts, w.Externals, w.Trusted = ifindex, out.NodePorts, out.Externals, out.APIServers
+	})
 	k.checks.Set(out.Health)
 }
 
@@ -193,7 +196,7 @@ func (k *hostKeeper) dress(w hostWant) (left []string, err error) {
 	}
 	return left, kernel.EnsureRules(kernel.Rules{
 		Host: k.name(), Addrs: w.Addrs, Pods: served(w.Pods), Services: served(w.Services), Masquerade: k.conf.Host.Masquerade,
-		NodePorts: w.NodePorts, Externals: routed.Externals,
+		NodePorts: w.NodePorts, Externals: routed.Externals, Trusted: w.Trusted,
 	})
 }
 

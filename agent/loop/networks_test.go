@@ -17,7 +17,7 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// tenants are two networks with the same addresses; pod 1 is in red, pod 2 in blue.
+// tenants are two networks with the same address, the only one; pod 1 is in red, pod 2 in blue.
 func tenants() []*southbound.Resource {
 	var out []*southbound.Resource
 	for i, name := range []string{"red", "blue"} {
@@ -26,7 +26,7 @@ func tenants() []*southbound.Resource {
 				Name: name, Subnets: []string{"203.0.113.0/24"}, Translated: true,
 				Imports: []*southbound.Import{{VirtualNetwork: network, ReplyOnly: true}},
 			}),
-			southbound.NewResource(southbound.Type_TYPE_BLOCK, name, &southbound.Block{VirtualNetwork: name, Prefix: "203.0.113.0/26"}),
+			southbound.NewResource(southbound.Type_TYPE_BLOCK, name, &southbound.Block{VirtualNetwork: name, Prefix: "203.0.113.0/31"}),
 			vmiIn(i+1, name, ""))
 	}
 	return out

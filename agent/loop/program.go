@@ -156,7 +156,7 @@ func (l *Loop) publish(a *compile.Announcement) {
 	for uuid, v := range a.VMIs {
 		local.VMIs[uuid] = &southbound.VMIStatus{
 			Uuid: uuid, Addresses: texts(v.Addrs), ClusterAddresses: texts(v.ClusterAddrs), Mac: v.MAC.String(),
-			Label: uint32(v.Label), Tap: v.Tap, AckedVersion: v.Version,
+			Label: uint32(v.Label), Tap: v.Tap, PortMaps: wirePortMaps(v.PortMaps),
 		}
 	}
 	for k, r := range a.Routes {
@@ -171,6 +171,14 @@ func (l *Loop) publish(a *compile.Announcement) {
 	}
 	local.Host = &southbound.HostStatus{Addresses: texts(a.Host)}
 	l.upstream.Publish(local)
+}
+
+func wirePortMaps(list []compile.PortMap) []*southbound.PortMap {
+	out := make([]*southbound.PortMap, len(list))
+	for i, m := range list {
+		out[i] = &southbound.PortMap{Vip: m.VIP.String(), Protocol: uint32(m.Proto), Port: uint32(m.Port), Target: uint32(m.Target)}
+	}
+	return out
 }
 
 func texts[T interface{ String() string }](list []T) []string {

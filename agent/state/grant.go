@@ -90,14 +90,26 @@ func (n *Node) translate(g *grant, now time.Time) *rpc.Error {
 	return nil
 }
 
-// free takes an address that no pod expected here has asked for.
+// free takes an address that no pod expected here has asked for, if there is any
+// one by which the host can reach the pod.
 func (n *Node) free(network string, v4 bool, now time.Time) (netip.Addr, bool) {
 	var passed []netip.Addr
 	defer func() { n.release(network, passed, now) }()
+	second := -1 // of those passed: free, but hidden
 	for {
 		a, ok := n.pool(network, v4).Allocate(now)
-		if !ok || !n.isAsked(network, a) {
-			return a, ok
+		switch {
+		case !ok && second >= 0:
+			a = passed[second]
+			passed = slices.Delete(passed, second, second+1)
+			return a, true
+		case !ok:
+			return a, false
+		case n.isAsked(network, a):
+		case !n.isHidden([]netip.Addr{a}):
+			return a, true
+		case second < 0:
+			second = len(passed)
 		}
 		passed = append(passed, a)
 	}

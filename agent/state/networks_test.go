@@ -121,10 +121,33 @@ func TestClusterAddressesAreAllOrNone(t *testing.T) {
 	}
 }
 
+// A pod is given an address by which the host reaches it, as long as there is one.
+func TestAddressesThatAreNobodysElse(t *testing.T) {
+	n := ready(t)
+	say(t, n, tenant("red"), tenant("blue"), blockOf("red", "203.0.113.0/31"), blockOf("blue", "203.0.113.0/30"),
+		podVMI(1, in("red")), podVMI(2, in("blue")), podVMI(3, in("blue")), podVMI(4, in("blue")))
+	first := attach(t, n, 1, "c1")
+	for i := 2; i < 4; i++ {
+		if got := attach(t, n, i, fmt.Sprint("c", i)); slices.Equal(got.Addrs, first.Addrs) || !slices.Equal(got.PodIPs, got.Addrs) {
+			t.Errorf("%+v", got)
+		}
+	}
+	if last := attach(t, n, 4, "c4"); !slices.Equal(last.Addrs, first.Addrs) || slices.Equal(last.PodIPs, last.Addrs) {
+		t.Errorf("%+v", last)
+	}
+	for i := 2; i < 5; i++ {
+		n.Detach(key(fmt.Sprint("c", i)), epoch)
+	}
+	if got := used(n, "blue"); got != 0 {
+		t.Errorf("%d addresses are still in use", got)
+	}
+}
+
 // Of two pods with one address the host reaches the first by it; the other is
 // known by its cluster address, as long as it lives.
 func TestSharedAddress(t *testing.T) {
 	n := withTenants(t)
+	say(t, n, podVMI(3, in("blue"), func(v *southbound.VMI) { v.FixedAddresses = []string{"203.0.113.1"} }))
 	first, second := attach(t, n, 1, "c1"), attach(t, n, 3, "c3")
 	if !slices.Equal(first.Addrs, second.Addrs) || !slices.Equal(first.PodIPs, first.Addrs) {
 		t.Fatalf("%+v, %+v", first, second)

@@ -82,7 +82,10 @@ func model() *plan.Model {
 	for _, r := range out.Intents.Sets["node/n1"] {
 		if r.Name == plan.VMIUUID(&a) { // acknowledged
 			v := in.Reports["n1"].VMIs[r.Name]
-			v.AckedVersion = r.Wire.Version
+			v.PortMaps = map[plan.PortMapKey]uint16{}
+			for _, vip := range []string{"203.0.113.10", "192.0.2.200"} {
+				v.PortMaps[plan.PortMapKey{VIP: netip.MustParseAddr(vip), Protocol: plan.TCP, Port: 8888}] = 80
+			}
 			in.Reports["n1"].VMIs[r.Name] = v
 		}
 	}

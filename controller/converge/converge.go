@@ -18,6 +18,7 @@ import (
 // Source is where the cluster's objects come from.
 type Source interface {
 	Cluster() *plan.Cluster // nil: not yet known as a whole
+	Fresh() bool            // it is followed at this moment
 	Problems() []plan.Problem
 	Changes() <-chan struct{}
 }
@@ -148,6 +149,7 @@ func (l *Loop) calm(ctx context.Context) {
 // turn is one pass: what is → what shall be.
 func (l *Loop) turn(now time.Time) {
 	l.wake = time.Time{}
+	fresh := l.Source.Fresh() // before it is read, not after
 	cluster := l.Source.Cluster()
 	if cluster == nil {
 		l.conclude(&View{Model: &plan.Model{Cluster: l.Plan.Cluster}}, l.Source.Problems())
@@ -164,6 +166,7 @@ func (l *Loop) turn(now time.Time) {
 	l.settle(now, cluster, reports, out.Unacknowledged)
 	l.audit(out, in)
 	problems := slices.Concat(l.Source.Problems(), l.keep(out, now), l.Store.Problems())
+	out.Intents.Stale = !fresh
 	l.Agents.Publish(out.Intents, l.closed()...)
 	l.conclude(&View{Model: out.Model, Cluster: cluster, Leases: leases, Ready: true, Settling: !l.settled}, problems)
 }

@@ -23,6 +23,7 @@ type scene struct {
 	problems []plan.Problem
 	reports  map[string]*plan.Report
 	settled  bool
+	stale    bool
 	broken   error // of the store
 	leases   []plan.Lease
 
@@ -35,6 +36,7 @@ type scene struct {
 }
 
 func (s *scene) Cluster() *plan.Cluster           { s.mu.Lock(); defer s.mu.Unlock(); return s.cluster }
+func (s *scene) Fresh() bool                      { return !s.stale }
 func (s *scene) Problems() []plan.Problem         { return slices.Clone(s.problems) }
 func (s *scene) Changes() <-chan struct{}         { return s.changes }
 func (s *scene) Reports() map[string]*plan.Report { return s.reports }
@@ -108,11 +110,17 @@ func (s *scene) loop(leases ...plan.Lease) *Loop {
 	})
 }
 
-// report says that n1 has its pod; acked is the version in its fast path.
-func (s *scene) report(synced bool, acked string) {
+// web is the port map of the service; elsewhere leads to another port.
+var (
+	web       = map[plan.PortMapKey]uint16{{VIP: vip, Protocol: plan.TCP, Port: 80}: 8080}
+	elsewhere = map[plan.PortMapKey]uint16{{VIP: vip, Protocol: plan.TCP, Port: 80}: 8081}
+)
+
+// report says that n1 has its pod, and which port maps are in its fast path.
+func (s *scene) report(synced bool, has map[plan.PortMapKey]uint16) {
 	s.reports = map[string]*plan.Report{"n1": {
 		Node: "n1", Tunnel: netip.MustParseAddr("192.0.2.1"), Synced: synced,
-		VMIs: map[string]plan.AttachedVMI{vmiKey.Name: {Label: 20, Addresses: []netip.Addr{netip.MustParseAddr("198.51.100.2")}, AckedVersion: acked}},
+		VMIs: map[string]plan.AttachedVMI{vmiKey.Name: {Label: 20, Addresses: []netip.Addr{netip.MustParseAddr("198.51.100.2")}, PortMaps: has}},
 	}}
 }
 
@@ -133,7 +141,7 @@ func TestNothingIsPublishedBeforeTheClusterIsKnown(t *testing.T) {
 func TestALeaseIsOnDiskBeforeAnybodyHearsOfIt(t *testing.T) {
 	s := newScene()
 	l := s.loop()
-	s.report(true, "")
+	s.report(true, nil)
 	s.broken = errors.New("disk full")
 	l.turn(start)
 	key := plan.Key{Type: southbound.Type_TYPE_BLOCK, Name: lease.Network + "/" + lease.Prefix.String()}
@@ -151,6 +159,21 @@ func TestALeaseIsOnDiskBeforeAnybodyHearsOfIt(t *testing.T) {
 	}
 	if log := s.log.String(); strings.Count(log, "msg=problem ") != 1 || strings.Count(log, `msg="problem solved"`) != 1 {
 		t.Error("transitions, not activity:", log)
+	}
+}
+
+func TestWhatMayBeOldIsSaidToBe(t *testing.T) {
+	s := newScene()
+	l := s.loop()
+	s.stale = true
+	l.turn(start)
+	if !s.last().Stale {
+		t.Error("while the source is away")
+	}
+	s.stale = false
+	l.turn(start)
+	if s.last().Stale {
+		t.Error("when it is back")
 	}
 }
 
@@ -173,15 +196,15 @@ func TestASuccessorWaits(t *testing.T) {
 	if !waits() {
 		t.Error("not for the node")
 	}
-	s.report(false, s.version())
+	s.report(false, web)
 	if !waits() {
 		t.Error("not for the end of its replay")
 	}
-	s.report(true, "another version")
+	s.report(true, elsewhere)
 	if !waits() {
 		t.Error("not for the acknowledgement")
 	}
-	s.report(true, s.version())
+	s.report(true, web)
 	if waits() {
 		t.Error("for ever")
 	}
@@ -220,7 +243,7 @@ func TestPortMapsGoLast(t *testing.T) {
 	s := newScene()
 	l := s.loop()
 	l.turn(start)
-	s.report(true, s.version())
+	s.report(true, web)
 	l.turn(start)
 	s.cluster.Slices = nil
 	with := s.version()
@@ -244,8 +267,7 @@ func TestPortMapsGoLast(t *testing.T) {
 func TestAudit(t *testing.T) {
 	s := newScene()
 	l := s.loop(plan.Lease{Network: lease.Network, Node: "gone", Prefix: netip.MustParsePrefix("198.51.100.64/26")})
-	web := &s.cluster.Services[0]
-	s.cluster.Services = append(s.cluster.Services, *web)
+	s.cluster.Services = append(s.cluster.Services, s.cluster.Services[0])
 	s.cluster.Services[1].Name, s.cluster.Services[1].UID, s.cluster.Services[1].Headless = "twin", "uid-twin", false
 	s.cluster.Services[1].VIPs, s.cluster.Services[1].Outside = nil, plan.Outside{LoadBalancer: true, Ingress: []netip.Addr{vip}}
 	count := func() (problems, notices int) {

@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 
 	"github.com/vragent/vragent/controller/plan"
@@ -100,14 +101,33 @@ func attachedVMI(v *southbound.VMIStatus) (plan.AttachedVMI, error) {
 	if err != nil {
 		return plan.AttachedVMI{}, err
 	}
+	maps, err := portMaps(v.GetPortMaps())
+	if err != nil {
+		return plan.AttachedVMI{}, err
+	}
 	return plan.AttachedVMI{
 		Addresses:        addrs,
 		ClusterAddresses: cluster,
 		MAC:              v.GetMac(),
 		Label:            v.GetLabel(),
 		Tap:              v.GetTap(),
-		AckedVersion:     v.GetAckedVersion(),
+		PortMaps:         maps,
 	}, nil
+}
+
+func portMaps(in []*southbound.PortMap) (map[plan.PortMapKey]uint16, error) {
+	if len(in) == 0 {
+		return nil, nil
+	}
+	out := make(map[plan.PortMapKey]uint16, len(in))
+	for _, m := range in {
+		vip, err := netip.ParseAddr(m.GetVip())
+		if err != nil || m.GetProtocol() > math.MaxUint8 || m.GetPort() > math.MaxUint16 || m.GetTarget() > math.MaxUint16 {
+			return nil, fmt.Errorf("port map %v cannot be", m)
+		}
+		out[plan.PortMapKey{VIP: vip.Unmap(), Protocol: uint8(m.GetProtocol()), Port: uint16(m.GetPort())}] = uint16(m.GetTarget())
+	}
+	return out, nil
 }
 
 func parseAddrs(in []string) ([]netip.Addr, error) {

@@ -32,6 +32,8 @@ type outbox struct {
 
 	// Until a type is in sync: what the agent holds of it, by version
 	unsynced map[southbound.Type]map[string]string
+	// What it holds and nobody here knows, as long as others may know better
+	foreign map[plan.Key]bool
 }
 
 // newOutbox starts from what the agent says that it holds.
@@ -41,6 +43,7 @@ func newOutbox(node string, have []*southbound.ResourceVersion) *outbox {
 		limit:    maxResponse,
 		dirty:    map[southbound.Type]names{},
 		unsynced: map[southbound.Type]map[string]string{},
+		foreign:  map[plan.Key]bool{},
 	}
 	for _, t := range southbound.Types {
 		o.dirty[t] = names{}
@@ -156,6 +159,10 @@ func (o *outbox) drain(m *southbound.ToAgent, in *plan.Intents, t southbound.Typ
 		switch {
 		case r == nil && have != nil && !held, r != nil && held && version == r.Wire.Version:
 			delete(o.dirty[t], name) // the agent is already there
+			delete(o.foreign, k)
+			continue
+		case r == nil && in.Stale && (held || o.foreign[k]):
+			o.foreign[k] = true
 			continue
 		case *room <= 0:
 			return false
@@ -176,6 +183,7 @@ func (o *outbox) drain(m *southbound.ToAgent, in *plan.Intents, t southbound.Typ
 			}
 		}
 		delete(o.dirty[t], name)
+		delete(o.foreign, k)
 		o.inFlight[k] = struct{}{}
 	}
 	return true

@@ -75,6 +75,39 @@ func randomIntents(r *rand.Rand) *plan.Intents {
 	return in
 }
 
+// A controller that may know less than the last one takes nothing away of which
+// it has never heard; what it knows to have gone, it does.
+func TestWhatOthersSaidStays(t *testing.T) {
+	in := func(stale bool, all ...*plan.Resource) *plan.Intents {
+		return &plan.Intents{Sets: map[string]plan.Set{"x": setOf(all...)}, Nodes: map[string][]string{"n1": {"x"}}, Stale: stale}
+	}
+	known, newer := resource(lb, "known", "1"), resource(lb, "newer", "1")
+	holds := twin{known.Key: "1", newer.Key: "1"}
+	o := newOutbox("n1", holds.have())
+	say := func(old, now *plan.Intents) {
+		o.update(old, now, diff(old, now))
+		m := o.next(now, nil)
+		holds.take(m)
+		if _, err := o.acknowledge(m.GetNonce()); m != nil && err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := in(true, known), in(true)
+	say(first, first)
+	if len(holds) != 2 {
+		t.Error("taken away:", holds)
+	}
+	say(first, second)
+	if holds[known.Key] != "" || holds[newer.Key] == "" {
+		t.Error("only what is known to have gone goes:", holds)
+	}
+	third := in(false)
+	say(second, third)
+	if len(holds) != 0 || o.pending() != 0 {
+		t.Error("it stays when everything is known:", holds)
+	}
+}
+
 // Whatever is published, acknowledged, lost and resumed in whatever order, an
 // agent that has acknowledged everything holds exactly what it is to hold, and
 // has heard in_sync once per type and stream.

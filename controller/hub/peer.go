@@ -31,6 +31,9 @@ func (p *peer) owes(k plan.Key) bool {
 		return false
 	case !p.stream.standby:
 		return p.stream.out.owes(k)
+	case k.Type == southbound.Type_TYPE_VMI:
+		_, attached := p.report.VMIs[k.Name]
+		return attached
 	case k.Type != southbound.Type_TYPE_BLOCK:
 		return true
 	}

@@ -16,7 +16,7 @@ var blockRoute = plan.RouteKey{VRF: "net", Prefix: netip.MustParsePrefix("198.51
 
 func publication() *southbound.Publish {
 	return &southbound.Publish{
-		Vmis: []*southbound.VMIStatus{{Uuid: "a", Addresses: []string{"198.51.100.2", "2001:db8::2"}, Mac: "02:00:00:00:00:01", Label: 20, Tap: "tapa", AckedVersion: "v1"}},
+		Vmis: []*southbound.VMIStatus{{Uuid: "a", Addresses: []string{"198.51.100.2", "2001:db8::2"}, Mac: "02:00:00:00:00:01", Label: 20, Tap: "tapa", PortMaps: []*southbound.PortMap{{Vip: "203.0.113.10", Protocol: 6, Port: 80, Target: 8080}}}},
 		Routes: []*southbound.LocalRoute{
 			{Vrf: "net", Prefix: "198.51.100.0/26", Label: 16, Encapsulations: []string{"udp"}},
 			{Vrf: "net", Prefix: "203.0.113.10/32", Label: 17, Vmis: []string{"a"}},
@@ -39,7 +39,8 @@ func TestReportsOutliveStreams(t *testing.T) {
 	eventually(t, "the report", func() bool { r := h.report("n1"); return r != nil && r.Synced })
 	r := h.report("n1")
 	if r.Tunnel != netip.MustParseAddr("192.0.2.1") || !slices.Equal(r.VMIs["a"].Addresses, addrs("198.51.100.2", "2001:db8::2")) ||
-		r.Routes[blockRoute].Label != 16 || len(r.Blocks) != 1 || !slices.Equal(r.Host, addrs("198.51.100.1")) {
+		r.Routes[blockRoute].Label != 16 || len(r.Blocks) != 1 || !slices.Equal(r.Host, addrs("198.51.100.1")) ||
+		r.VMIs["a"].PortMaps[plan.PortMapKey{VIP: addrs("203.0.113.10")[0], Protocol: 6, Port: 80}] != 8080 {
 		t.Fatalf("%+v", r)
 	}
 
@@ -104,12 +105,13 @@ func TestAnAgentThatNeverEndsItsReplayIsSwept(t *testing.T) {
 func TestAbsorbLeavesOutWhatCannotBe(t *testing.T) {
 	p := publication()
 	p.Vmis = append(p.Vmis, &southbound.VMIStatus{Uuid: "bad", Addresses: []string{"nonsense"}})
+	p.Vmis = append(p.Vmis, &southbound.VMIStatus{Uuid: "worse", PortMaps: []*southbound.PortMap{{Vip: "203.0.113.10", Port: 65536}}})
 	p.Routes = append(p.Routes, &southbound.LocalRoute{Vrf: "net", Prefix: "198.51.100.1/26"})
 	p.RemovedRoutes = []*southbound.RouteName{{Vrf: "net", Prefix: "x"}}
 	p.Blocks = append(p.Blocks, &southbound.BlockStatus{Prefix: "::ffff:1.2.3.4/120"})
 	p.Host.Addresses = []string{"fe80::1%eth0"}
 	r, faults := absorb(&plan.Report{}, p, newSaid())
-	if len(faults) != 5 || len(r.VMIs) != 1 || len(r.Routes) != 2 || len(r.Blocks) != 1 || r.Host != nil {
+	if len(faults) != 6 || len(r.VMIs) != 1 || len(r.Routes) != 2 || len(r.Blocks) != 1 || r.Host != nil {
 		t.Error(faults, r)
 	}
 	r, faults = absorb(r, &southbound.Publish{RemovedVmis: []string{"a", "never"}, RemovedRoutes: []*southbound.RouteName{{Vrf: "net", Prefix: "203.0.113.10/32"}}}, newSaid())

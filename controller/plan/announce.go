@@ -134,7 +134,7 @@ func (l *Listener) lagging(f *FloatingIP, port uint16) string {
 
 // mapped tells whether the node of a member has the port map it needs.
 func (m *Member) mapped(f *FloatingIP, l *Listener, port uint16) bool {
-	return m.Interface.acked[portMapKey{VIP: f.Address, Protocol: l.Protocol, Port: port}].Port == m.Port
+	return m.Interface.maps.Has(portMapKey{VIP: f.Address, Protocol: l.Protocol, Port: port}, m.Port)
 }
 
 // pending says why a member may not be announced yet; empty: it may.

@@ -29,6 +29,7 @@ type (
 	RouteKey    = cluster.RouteKey
 	LocalRoute  = cluster.LocalRoute
 	BlockKey    = cluster.BlockKey
+	PortMapKey  = cluster.PortMapKey
 )
 
 type podKey = cluster.Key

@@ -14,6 +14,7 @@ type balancing struct {
 	attached map[spot]*Interface   // by address
 	hosts    map[netip.Addr]string // nodes, by their addresses
 	shared   map[string]bool       // services that every network may use
+	vital    map[netip.Addr]string // those services, by the addresses behind them
 
 	// Growing
 	users     map[*Network][]*Network // by home; of shared services by nil
@@ -35,7 +36,7 @@ func (b *builder) newBalancing() balancing {
 	}
 	for i := range b.idx.Nodes {
 		o := &b.idx.Nodes[i]
-		for _, a := range []netip.Addr{o.Address, b.tunnel(o.Name)} {
+		for _, a := range append(slices.Clone(o.Others), o.Address, b.tunnel(o.Name)) {
 			if a.IsValid() {
 				n.hosts[a] = o.Name
 			}
@@ -44,7 +45,30 @@ func (b *builder) newBalancing() balancing {
 	for _, ref := range b.in.Config.SharedServices {
 		n.shared[ref] = true
 	}
+	n.vital = b.vitalAddresses(n.shared)
 	return n
+}
+
+// vitalAddresses are the endpoints of services which every network may use, as far
+// as they are no pods: the API server above all. Who claimed one as externalIP
+// would cut everybody off.
+func (b *builder) vitalAddresses(shared map[string]bool) map[netip.Addr]string {
+	out := map[netip.Addr]string{}
+	for k, list := range b.idx.Slices {
+		ref := k.Namespace + "/" + k.Name
+		if !shared[ref] {
+			continue
+		}
+		for i := range list {
+			for j := range list[i].Endpoints {
+				a := list[i].Endpoints[j].Address
+				if old, taken := out[a]; !taken || ref < old {
+					out[a] = ref
+				}
+			}
+		}
+	}
+	return out
 }
 
 // home is the network of a service's backends: the one network that all its
@@ -116,10 +140,21 @@ func (b *builder) usersOf(home *Network, shared bool) []*Network {
 	return users
 }
 
-// interfaceOf finds the VMI behind an endpoint by its pod, never by its address
-// alone: other networks may have that too. Where a slice names no pod, somebody
-// has written it by hand, and means the network of the service's namespace.
+// interfaceOf finds the VMI behind an endpoint, if the service may lead to it:
+// who writes Services and slices in a namespace opens no other namespace's
+// network by that, least of all to the node ports.
 func (b *builder) interfaceOf(s *Service, e *Endpoint, own *Network) *Interface {
+	v := b.behind(s, e, own)
+	if v != nil && v.Pod.Namespace != s.Namespace && v.Network != own && v.Network.Kind != DefaultPods {
+		return nil
+	}
+	return v
+}
+
+// behind finds a VMI by its pod, never by its address alone: other networks may
+// have that too. Where a slice names no pod, somebody has written it by hand, and
+// means the network of the service's namespace.
+func (b *builder) behind(s *Service, e *Endpoint, own *Network) *Interface {
 	if e.Pod == nil {
 		return b.attached[spot{AddressSpace(own.Name), e.Address}]
 	}

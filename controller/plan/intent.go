@@ -30,6 +30,9 @@ type Set map[Key]*Resource
 type Intents struct {
 	Sets  map[string]Set
 	Nodes map[string][]string
+	// Stale: what others know of the cluster may be newer. What they have told a
+	// node, and nobody here, stays there.
+	Stale bool
 }
 
 // Names of sets.

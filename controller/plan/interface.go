@@ -84,17 +84,16 @@ func (b *builder) interfaceResources() {
 		Settled: func(lb string) bool { return b.in.Settled[loadBalancerKey(lb)] },
 	}
 	for _, v := range b.model.Interfaces {
-		a := portmaps.Attachment{Attached: v.Attached, Label: v.Label, Addresses: v.Addresses, Acked: v.AckedVersion}
+		a := portmaps.Attachment{Attached: v.Attached, PortMaps: v.PortMaps, Settled: b.in.Settled[Key{southbound.Type_TYPE_VMI, v.UUID}]}
 		m, full := b.in.Memory.vmis[v.UUID].Next(a, v.desired, clock)
 		wire := b.vmi(v)
 		wire.VirtualNetwork = v.Network.Name
 		wire.FixedAddresses = texts(v.Pod.Addresses)
 		wire.PortMaps = wirePortMaps(full)
-		r := b.add(nodeSet(v.Pod.Node), southbound.Type_TYPE_VMI, v.UUID, wire)
-		m.Sent(portmaps.Version{Name: r.Wire.Version, Maps: full})
+		b.add(nodeSet(v.Pod.Node), southbound.Type_TYPE_VMI, v.UUID, wire)
 		b.memory.vmis[v.UUID], b.memory.places[v.UUID] = m, v.Network.Name
-		v.acked = m.Acked()
-		if v.Attached && len(full) > 0 && v.AckedVersion != r.Wire.Version {
+		v.maps = m
+		if v.Attached && !m.Complete() {
 			b.unacknowledged++
 		}
 	}

@@ -71,6 +71,10 @@ func (b *builder) member(lb *LoadBalancer, c *endpoints.Candidate) *Member {
 		b.problem("Service "+lb.Service.Ref(), "has an endpoint of pod "+k.Namespace+"/"+k.Name+", which is not there")
 		return nil
 	}
+	if v := b.pods[k]; v != nil {
+		b.problem("Service "+lb.Service.Ref(), "has an endpoint of pod "+p.Ref()+" of network "+v.Network.Name+", to which only services of its own namespace lead")
+		return nil
+	}
 	if !p.HostNetwork {
 		return nil // not scheduled, refused, or finished
 	}

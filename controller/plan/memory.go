@@ -29,8 +29,8 @@ func (m *Memory) next() *Memory {
 	return &Memory{vmis: map[string]*portmaps.VMI{}, places: map[string]string{}, opened: map[string]ways{}}
 }
 
-// Awaited are the load balancers whose acknowledgement a port map waits for, and
-// the blocks that nodes are to let go of.
+// Awaited are the load balancers whose acknowledgement a port map waits for, the
+// VMIs of which one is in doubt, and the blocks that nodes are to let go of.
 func (m *Memory) Awaited() map[Key]bool {
 	out := map[Key]bool{}
 	if m == nil {
@@ -41,7 +41,10 @@ func (m *Memory) Awaited() map[Key]bool {
 			out[blockKey(l)] = true
 		}
 	}
-	for _, v := range m.vmis {
+	for uuid, v := range m.vmis {
+		if v.Doubted() {
+			out[Key{southbound.Type_TYPE_VMI, uuid}] = true
+		}
 		for lb := range v.Awaited() {
 			out[loadBalancerKey(lb)] = true
 		}

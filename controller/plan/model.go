@@ -46,7 +46,7 @@ type Interface struct {
 	AttachedVMI
 
 	desired portmaps.Maps // listeners of VIPs → target ports
-	acked   portmaps.Maps // those known to be in the fast path
+	maps    *portmaps.VMI // what became of them
 }
 
 // RoutingInstance is a VRF as the control node's page shows it.

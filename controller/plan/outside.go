@@ -29,7 +29,11 @@ func (b *builder) outsideAddresses() {
 	}
 	for _, lb := range b.model.LoadBalancers {
 		for _, a := range lb.Service.Outside.IPs {
-			if _, why := b.claimExternal(lb, a); why != "" {
+			why := b.wishable(a)
+			if why == "" {
+				_, why = b.claimExternal(lb, a)
+			}
+			if why != "" {
 				lb.Errors = append(lb.Errors, fmt.Sprintf("externalIP %v %s", a, why))
 			}
 		}
@@ -38,6 +42,17 @@ func (b *builder) outsideAddresses() {
 			b.notice("Service "+lb.Service.Ref(), "loadBalancerSourceRanges are not enforced yet: every client is served")
 		}
 	}
+}
+
+// wishable says why an address that somebody writes into externalIPs may not be
+// his; empty: it may. From the hosts it would hide the pods that have it.
+func (b *builder) wishable(a netip.Addr) string {
+	for _, n := range b.model.Networks {
+		if n.Kind == Custom && covers(n.Subnets, a) {
+			return "lies in network " + n.Name
+		}
+	}
+	return ""
 }
 
 // claimExternal gives a load balancer an external address, or says why not. It
@@ -52,6 +67,8 @@ func (b *builder) claimExternal(lb *LoadBalancer, a netip.Addr) (*FloatingIP, st
 		return nil, "is that of Service " + owner.Service.Ref() + ", which keeps it with all its ports; use another, or put the ports into one Service"
 	case b.hosts[a] != "":
 		return nil, "is the address of node " + b.hosts[a] + "; use a node port, or another address"
+	case b.vital[a] != "":
+		return nil, "is an endpoint of Service " + b.vital[a] + ", which everybody needs"
 	case !a.IsGlobalUnicast():
 		return nil, "is no address that a client can have a route to"
 	case covers(b.in.Config.PodSubnets, a), covers(lb.Home.Subnets, a):

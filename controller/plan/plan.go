@@ -53,7 +53,7 @@ type Output struct {
 	// Again is when to plan anew although nothing happens; the zero Time: never.
 	Again time.Time
 	// Unacknowledged counts the attached VMIs whose agent has not yet said
-	// that the current version of their port maps is in the fast path.
+	// that all of their port maps are in the fast path.
 	Unacknowledged int
 }
 

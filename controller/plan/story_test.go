@@ -274,11 +274,19 @@ func (w *world) acknowledge(node string) {
 	w.report(node, func(r *Report) {
 		for k, v := range r.VMIs {
 			if wire := w.last.Intents.Sets[nodeSet(node)][Key{southbound.Type_TYPE_VMI, k}]; wire != nil {
-				v.AckedVersion = wire.Wire.Version
+				v.PortMaps = portMapsOf(wire)
 				r.VMIs[k] = v
 			}
 		}
 	})
+}
+
+func portMapsOf(vmi *Resource) map[PortMapKey]uint16 {
+	out := map[PortMapKey]uint16{}
+	for _, m := range decoded(vmi, &southbound.VMI{}).PortMaps {
+		out[PortMapKey{VIP: netip.MustParseAddr(m.Vip), Protocol: uint8(m.Protocol), Port: uint16(m.Port)}] = uint16(m.Target)
+	}
+	return out
 }
 
 // plan makes the next plan and says what it changes.

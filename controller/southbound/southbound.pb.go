@@ -828,9 +828,10 @@ type VMIStatus struct {
 	Mac       string                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
 	Label     uint32                 `protobuf:"varint,4,opt,name=label,proto3" json:"label,omitempty"`
 	Tap       string                 `protobuf:"bytes,5,opt,name=tap,proto3" json:"tap,omitempty"`
-	// The version of the VMI resource whose port maps are in the fast path.
-	AckedVersion     string   `protobuf:"bytes,6,opt,name=acked_version,json=ackedVersion,proto3" json:"acked_version,omitempty"`
-	ClusterAddresses []string `protobuf:"bytes,7,rep,name=cluster_addresses,json=clusterAddresses,proto3" json:"cluster_addresses,omitempty"` // of a pod in a translated network
+	// Those in the fast path. Versions would not do: controllers know only their
+	// own, and theirs differ while one of them keeps a port map longer.
+	PortMaps         []*PortMap `protobuf:"bytes,6,rep,name=port_maps,json=portMaps,proto3" json:"port_maps,omitempty"`
+	ClusterAddresses []string   `protobuf:"bytes,7,rep,name=cluster_addresses,json=clusterAddresses,proto3" json:"cluster_addresses,omitempty"` // of a pod in a translated network
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -900,11 +901,11 @@ func (x *VMIStatus) GetTap() string {
 	return ""
 }
 
-func (x *VMIStatus) GetAckedVersion() string {
+func (x *VMIStatus) GetPortMaps() []*PortMap {
 	if x != nil {
-		return x.AckedVersion
+		return x.PortMaps
 	}
-	return ""
+	return nil
 }
 
 func (x *VMIStatus) GetClusterAddresses() []string {
@@ -2167,14 +2168,14 @@ const file_southbound_proto_rawDesc = "" +
 	"\x0eremoved_routes\x18\x04 \x03(\v2 .vragent.southbound.v1.RouteNameR\rremovedRoutes\x12:\n" +
 	"\x06blocks\x18\x05 \x03(\v2\".vragent.southbound.v1.BlockStatusR\x06blocks\x125\n" +
 	"\x04host\x18\x06 \x01(\v2!.vragent.southbound.v1.HostStatusR\x04host\x12\x17\n" +
-	"\ain_sync\x18\a \x01(\bR\x06inSync\"\xc9\x01\n" +
+	"\ain_sync\x18\a \x01(\bR\x06inSync\"\xe1\x01\n" +
 	"\tVMIStatus\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x10\n" +
 	"\x03mac\x18\x03 \x01(\tR\x03mac\x12\x14\n" +
 	"\x05label\x18\x04 \x01(\rR\x05label\x12\x10\n" +
-	"\x03tap\x18\x05 \x01(\tR\x03tap\x12#\n" +
-	"\racked_version\x18\x06 \x01(\tR\fackedVersion\x12+\n" +
+	"\x03tap\x18\x05 \x01(\tR\x03tap\x12;\n" +
+	"\tport_maps\x18\x06 \x03(\v2\x1e.vragent.southbound.v1.PortMapR\bportMaps\x12+\n" +
 	"\x11cluster_addresses\x18\a \x03(\tR\x10clusterAddresses\"\x88\x01\n" +
 	"\n" +
 	"LocalRoute\x12\x10\n" +
@@ -2362,20 +2363,21 @@ var file_southbound_proto_depIdxs = []int32{
 	14, // 14: vragent.southbound.v1.Publish.removed_routes:type_name -> vragent.southbound.v1.RouteName
 	15, // 15: vragent.southbound.v1.Publish.blocks:type_name -> vragent.southbound.v1.BlockStatus
 	16, // 16: vragent.southbound.v1.Publish.host:type_name -> vragent.southbound.v1.HostStatus
-	19, // 17: vragent.southbound.v1.VirtualNetwork.imports:type_name -> vragent.southbound.v1.Import
-	22, // 18: vragent.southbound.v1.VMI.port_maps:type_name -> vragent.southbound.v1.PortMap
-	24, // 19: vragent.southbound.v1.LoadBalancer.listeners:type_name -> vragent.southbound.v1.Listener
-	25, // 20: vragent.southbound.v1.Listener.members:type_name -> vragent.southbound.v1.Member
-	27, // 21: vragent.southbound.v1.Route.paths:type_name -> vragent.southbound.v1.Path
-	6,  // 22: vragent.southbound.v1.Southbound.Stream:input_type -> vragent.southbound.v1.FromAgent
-	1,  // 23: vragent.southbound.v1.Enrollment.Enroll:input_type -> vragent.southbound.v1.EnrollRequest
-	5,  // 24: vragent.southbound.v1.Southbound.Stream:output_type -> vragent.southbound.v1.ToAgent
-	2,  // 25: vragent.southbound.v1.Enrollment.Enroll:output_type -> vragent.southbound.v1.EnrollResponse
-	24, // [24:26] is the sub-list for method output_type
-	22, // [22:24] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	22, // 17: vragent.southbound.v1.VMIStatus.port_maps:type_name -> vragent.southbound.v1.PortMap
+	19, // 18: vragent.southbound.v1.VirtualNetwork.imports:type_name -> vragent.southbound.v1.Import
+	22, // 19: vragent.southbound.v1.VMI.port_maps:type_name -> vragent.southbound.v1.PortMap
+	24, // 20: vragent.southbound.v1.LoadBalancer.listeners:type_name -> vragent.southbound.v1.Listener
+	25, // 21: vragent.southbound.v1.Listener.members:type_name -> vragent.southbound.v1.Member
+	27, // 22: vragent.southbound.v1.Route.paths:type_name -> vragent.southbound.v1.Path
+	6,  // 23: vragent.southbound.v1.Southbound.Stream:input_type -> vragent.southbound.v1.FromAgent
+	1,  // 24: vragent.southbound.v1.Enrollment.Enroll:input_type -> vragent.southbound.v1.EnrollRequest
+	5,  // 25: vragent.southbound.v1.Southbound.Stream:output_type -> vragent.southbound.v1.ToAgent
+	2,  // 26: vragent.southbound.v1.Enrollment.Enroll:output_type -> vragent.southbound.v1.EnrollResponse
+	25, // [25:27] is the sub-list for method output_type
+	23, // [23:25] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_southbound_proto_init() }

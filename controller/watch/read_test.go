@@ -31,7 +31,10 @@ func TestParse(t *testing.T) {
 	}
 	want := &plan.Cluster{
 		Namespaces: []plan.Namespace{{Meta: meta("Namespace", "", "demo")}},
-		Nodes:      []plan.Node{{Meta: meta("Node", "", "n1"), Address: netip.MustParseAddr("192.0.2.1")}},
+		Nodes: []plan.Node{{
+			Meta: meta("Node", "", "n1"), Address: netip.MustParseAddr("192.0.2.1"),
+			Others: []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.2")},
+		}},
 		Pods: []plan.Pod{
 			{Meta: plan.Meta{Namespace: "demo", Name: "web", UID: "6f2c", Created: time.Date(2025, 5, 6, 7, 8, 9, 0, time.UTC)}, Node: "n1"},
 			{Meta: meta("Pod", "default", "host"), HostNetwork: true},

@@ -74,6 +74,9 @@ func Read(dir string) (*plan.Cluster, []plan.Problem) {
 // Cluster is what the manifests say; nil until all of them could be read once.
 func (d *Directory) Cluster() *plan.Cluster { return d.state.Load().cluster }
 
+// Fresh is always so: whoever writes the files, nobody else reads them.
+func (d *Directory) Fresh() bool { return true }
+
 // Problems are the files' faults and what does not go together.
 func (d *Directory) Problems() []plan.Problem { return slices.Clone(d.state.Load().problems) }
 

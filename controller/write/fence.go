@@ -37,11 +37,15 @@ func (f *fence) end() time.Time {
 	return f.until
 }
 
+// over tells whether a time has come by either clock: the monotonic one stands
+// still while a machine is suspended, the other one is set.
+func over(now, end time.Time) bool { return !now.Before(end) || !now.Round(0).Before(end.Round(0)) }
+
 // fenced makes a write that ends before the office does.
 func (w *Writer) fenced(ctx context.Context, write func(context.Context) error) error {
 	now := time.Now()
 	end := w.fence.end().Add(-min(fenceMargin, w.config.Times.Lease/4))
-	if !now.Before(end) {
+	if over(now, end) {
 		return errNoOffice
 	}
 	if limit := now.Add(requestTimeout); limit.Before(end) {

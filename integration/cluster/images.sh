@@ -44,7 +44,7 @@ r=$work/busybox; tree "$r"; busybox "$r"
 "$BIN/pack" -root "$r" -o "$IMG/busybox.tar" -tag "$IMAGE_REPO/busybox:1.37.0-1" -tag "$IMAGE_REPO/busybox:1" -cmd sh
 
 r=$work/agnhost; tree "$r"; busybox "$r"
-rm -f "$r"/bin/{nc,ip,wget,nslookup,sh,ping}   # busybox's sh would run its own nc instead of the real one
+rm -f "$r"/bin/{nc,ip,nslookup,sh,ping}   # busybox's sh would run its own nc instead of the real one
 echo 'user-defined-in-image:x:1000:1000::/:/bin/sh' >>"$r/etc/passwd"
 echo 'group-defined-in-image:x:50000:user-defined-in-image' >>"$r/etc/group"
 take "$r" curl nc ip ss dig nslookup getent iperf iperf3 bash dash ping

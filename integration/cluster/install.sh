@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs vragent and cluster DNS into the running cluster, as a user would:
 # the manifest, with this cluster's addresses, applied by kubectl. Waits until
-# all nodes are Ready.
+# all nodes are Ready. What the nodes were like before is kept in their folders.
 #
 #   install.sh IMAGE
 set -euo pipefail
@@ -12,6 +12,7 @@ replace=false; [ "$KUBE_PROXY" != none ] || replace=true
 (cd "$ROOT" && packaging/render.sh --set image="$image" --set apiServer="$API" --set kubeProxyReplacement=$replace \
 	--set-json podSubnets="[\"$POD_CIDR\",\"$POD_CIDR6\"]" --set-json serviceSubnets="[\"$SVC_CIDR\",\"$SVC_CIDR6\"]" \
 	${EXTRA_VALUES:-}) >"$RUN/vragent.yaml"
+for d in "$RUN"/nodes/*; do [ -s "$d/before" ] || "$HERE/snapshot.sh" "$(basename "$d")" >"$d/before"; done # what uninstalling has to restore
 k apply --server-side -f "$RUN/vragent.yaml" >"$RUN/apply.log" || { cat "$RUN/apply.log" >&2; die "kubectl apply failed"; }
 log "applied; waiting for the nodes"
 k -n vragent-system rollout status deploy/vrcontroller --timeout=120s >&2

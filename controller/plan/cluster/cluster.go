@@ -58,8 +58,9 @@ type Namespace struct {
 // Node is a v1 Node.
 type Node struct {
 	Meta
-	Address netip.Addr // first IPv4 InternalIP; the zero Addr: none
-	Zone    string     // topology.kubernetes.io/zone
+	Address netip.Addr   // first IPv4 InternalIP; the zero Addr: none
+	Others  []netip.Addr // its further internal and external addresses
+	Zone    string       // topology.kubernetes.io/zone
 }
 
 // Pod is a v1 Pod.

@@ -29,7 +29,14 @@ type AttachedVMI struct {
 	MAC              string
 	Label            uint32
 	Tap              string
-	AckedVersion     string
+	PortMaps         map[PortMapKey]uint16 // in the fast path: the port that each leads to
+}
+
+// PortMapKey is where a port map begins.
+type PortMapKey struct {
+	VIP      netip.Addr
+	Protocol uint8
+	Port     uint16
 }
 
 // RouteKey names a route of a node.

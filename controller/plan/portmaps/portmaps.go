@@ -1,5 +1,5 @@
-// Package portmaps remembers which port maps a VMI has been told and which its
-// agent has. A VMI is immutable; what happens makes the next one. It does not
+// Package portmaps remembers which port maps the agent of a VMI is told, and finds
+// which of them it has. A VMI is immutable; what happens makes the next one. It does not
 // decide which port maps services want, and sends nothing.
 package portmaps
 
@@ -7,18 +7,23 @@ import (
 	"cmp"
 	"iter"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/vragent/vragent/controller/plan/cluster"
 )
 
 // A member of a service comes and goes in two steps, so that no packet ever
 // reaches a pod whose port map is not there:
 //
-//	coming: the port map goes to the pod's node; when that agent has
-//	        acknowledged it, the member goes to all nodes.
+//	coming: the port map goes to the pod's node; when that agent says that it
+//	        has it, the member goes to all nodes.
 //	going:  the member leaves all nodes; when every connected agent has
 //	        acknowledged that, or after HoldTime, the port map is removed.
+//
+// Several controllers do so side by side, one of which the pod's agent obeys.
+// What the agent has they all hear. What it has and was not told by this one
+// was told by another, or by a predecessor: it is removed in the same way.
 
 // HoldTime bounds how long the port map of a removed member stays.
 const HoldTime = 30 * time.Second
@@ -27,15 +32,12 @@ const HoldTime = 30 * time.Second
 // anybody asks for it.
 const Recheck = 200 * time.Millisecond
 
-// maxVersions bounds how many unacknowledged versions of a VMI are remembered.
-const maxVersions = 16
+// doubtTime is how long an agent may take to do what it was told, for those that
+// do not hear when it has.
+const doubtTime = 5 * time.Second
 
 // Key is where a port map begins.
-type Key struct {
-	VIP      netip.Addr
-	Protocol uint8
-	Port     uint16
-}
+type Key = cluster.PortMapKey
 
 // Target is where a port map leads, and for which load balancer.
 type Target struct {
@@ -55,29 +57,17 @@ func (m Maps) Sorted() []Key {
 
 // VMI is what is remembered of one. A nil one is new.
 type VMI struct {
-	attachment Attachment // another one begins anew
-	sent       []Version  // from the acknowledged one to the current one
-	acked      Maps
+	attachment Attachment
+	told       Maps
 	held       map[Key]held
+	going      map[Key]time.Time // the agent may be removing them; since the last word about it
 }
 
-// Attachment is a pod's interface in one sandbox; with another label or other
-// addresses it is another one.
+// Attachment is what an agent says of a pod's interface.
 type Attachment struct {
-	Attached  bool
-	Label     uint32
-	Addresses []netip.Addr
-	Acked     string // the version of its VMI resource whose port maps are in the fast path
-}
-
-func (a Attachment) same(b Attachment) bool {
-	return a.Label == b.Label && slices.Equal(a.Addresses, b.Addresses)
-}
-
-// Version is what an agent is told at once.
-type Version struct {
-	Name string // the resource's
-	Maps Maps
+	Attached bool
+	Settled  bool           // all that it was last told is in the fast path
+	PortMaps map[Key]uint16 // those that are: the port that each leads to
 }
 
 type held struct {
@@ -85,14 +75,37 @@ type held struct {
 	since time.Time
 }
 
-// Acked are the port maps known to be in the fast path.
-func (m *VMI) Acked() Maps { return m.acked }
+// Has tells whether a port map is in the fast path, and stays there.
+func (m *VMI) Has(k Key, port uint16) bool {
+	_, doubted := m.going[k]
+	return !doubted && m.told[k].Port == port && m.attachment.PortMaps[k] == port
+}
+
+// Complete tells whether all are there that the agent is told.
+func (m *VMI) Complete() bool {
+	for k, t := range m.told {
+		if !m.Has(k, t.Port) {
+			return false
+		}
+	}
+	return true
+}
+
+// Doubted tells whether a port map that is told again may be gone for a moment.
+func (m *VMI) Doubted() bool {
+	for k := range m.going {
+		if _, again := m.told[k]; again {
+			return true
+		}
+	}
+	return false
+}
 
 // Awaited are the load balancers whose acknowledgement held port maps wait for.
 func (m *VMI) Awaited() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, h := range m.held {
-			if !yield(h.LB) {
+			if h.LB != "" && !yield(h.LB) {
 				return
 			}
 		}
@@ -109,75 +122,97 @@ type Clock struct {
 // Next remembers what services want now and what the agent says; full are the
 // port maps to be sent, with those that nobody wants any more and that must stay.
 func (m *VMI) Next(a Attachment, desired Maps, c Clock) (n *VMI, full Maps) {
-	n = &VMI{attachment: a, held: m.hold(a, desired, c)}
-	full = desired
+	if m == nil {
+		m = &VMI{}
+	}
+	n = &VMI{attachment: a, told: desired, held: m.hold(a, desired, c)}
 	if len(n.held) > 0 {
-		full = maps.Clone(desired)
+		n.told = maps.Clone(desired)
 	}
 	for k, h := range n.held {
-		full[k] = h.Target
+		n.told[k] = h.Target
 	}
-	if m != nil {
-		n.sent = slices.Clone(m.sent)
-		if m.attachment.same(a) {
-			n.acked = m.acked
-		}
-	}
-	return n, full
+	n.going = m.leave(n, c)
+	return n, n.told
 }
 
 // hold are the port maps that no service wants any more and that must stay.
 func (m *VMI) hold(a Attachment, desired Maps, c Clock) map[Key]held {
-	out := map[Key]held{}
-	if m == nil || !a.Attached {
-		return out
+	if !a.Attached {
+		return nil
 	}
-	for k, t := range m.current() {
+	var out map[Key]held
+	for k, t := range m.present(a) {
 		if _, wanted := desired[k]; wanted {
 			continue
 		}
 		h, holding := m.held[k]
 		switch {
 		case !holding:
-			out[k] = held{t, c.Now}
+			h = held{t, c.Now}
 			c.WakeAt(c.Now.Add(Recheck))
-		case !c.Settled(h.LB) && c.Now.Sub(h.since) < HoldTime:
-			out[k] = h
-		default:
+		case h.LB != "" && c.Settled(h.LB), c.Now.Sub(h.since) >= HoldTime:
 			continue
 		}
-		c.WakeAt(out[k].since.Add(HoldTime))
+		if out == nil {
+			out = map[Key]held{}
+		}
+		out[k] = h
+		c.WakeAt(h.since.Add(HoldTime))
 	}
 	return out
 }
 
-func (m *VMI) current() Maps {
-	if len(m.sent) == 0 {
-		return nil
-	}
-	return m.sent[len(m.sent)-1].Maps
-}
-
-// Sent notes the version that goes out with a new VMI, and finds what the agent
-// has. An acknowledgement of a version nobody remembers (an agent that has just
-// restarted) takes nothing back: the attachment and its port maps are the same.
-func (m *VMI) Sent(now Version) {
-	if len(m.sent) == 0 || m.sent[len(m.sent)-1].Name != now.Name {
-		m.sent = append(m.sent, now)
-	}
-	m.sent = m.sent[max(0, len(m.sent)-maxVersions):]
-	if !m.attachment.Attached {
-		m.acked = nil
-		return
-	}
-	for i, s := range m.sent {
-		if s.Name == m.attachment.Acked {
-			m.acked, m.sent = s.Maps, m.sent[i:]
-			break
+// present are the port maps that the agent is told, and those it says for the
+// first time: nobody here knows whose they were.
+func (m *VMI) present(a Attachment) iter.Seq2[Key, Target] {
+	return func(yield func(Key, Target) bool) {
+		for k, t := range m.told {
+			if !yield(k, t) {
+				return
+			}
+		}
+		for k, port := range a.PortMaps {
+			_, told := m.told[k]
+			_, said := m.attachment.PortMaps[k]
+			if !told && !said && !yield(k, Target{Port: port}) {
+				return
+			}
 		}
 	}
-	m.acked = maps.Clone(m.acked)
-	for _, s := range m.sent { // a later version, which the agent may already be at, must have it too
-		maps.DeleteFunc(m.acked, func(k Key, t Target) bool { return s.Maps[k].Port != t.Port })
+}
+
+// leave are the port maps that the agent may be about to remove: it was told so,
+// and has not said yet that it did. Of those that it is told again since, a
+// controller that it does not obey can only guess when they are there to stay.
+func (m *VMI) leave(n *VMI, c Clock) map[Key]time.Time {
+	var out map[Key]time.Time
+	leaves := func(k Key, since time.Time) {
+		if out == nil {
+			out = map[Key]time.Time{}
+		}
+		out[k] = since
+		if _, again := n.told[k]; again {
+			c.WakeAt(since.Add(doubtTime))
+		}
 	}
+	for k, since := range m.going {
+		was, had := m.attachment.PortMaps[k]
+		_, has := n.attachment.PortMaps[k]
+		_, told := m.told[k]
+		_, again := n.told[k]
+		if again && !told {
+			since = c.Now
+		}
+		removed := n.attachment.Settled || had && n.attachment.PortMaps[k] != was
+		if late := c.Now.Sub(since) >= doubtTime && (again || !has); !removed && !late {
+			leaves(k, since)
+		}
+	}
+	for k, t := range m.told {
+		if n.told[k].Port != t.Port {
+			leaves(k, c.Now)
+		}
+	}
+	return out
 }

@@ -50,18 +50,23 @@ func Namespace(o *corev1.Namespace) (plan.Namespace, error) {
 	return n, nil
 }
 
-// Node reads its first IPv4 address and its zone.
+// Node reads its addresses and its zone. Tunnels end at its first internal IPv4
+// address.
 func Node(o *corev1.Node) (plan.Node, error) {
 	n := plan.Node{Meta: meta(&o.ObjectMeta), Zone: o.Labels[corev1.LabelTopologyZone]}
 	var f faults
 	for i, a := range o.Status.Addresses {
-		if a.Type != corev1.NodeInternalIP {
+		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
 			continue
 		}
 		ip, err := address(a.Address)
 		f.add(err, "status.addresses[%d].address", i)
-		if ip.Is4() && !n.Address.IsValid() {
+		switch {
+		case !ip.IsValid():
+		case a.Type == corev1.NodeInternalIP && ip.Is4() && !n.Address.IsValid():
 			n.Address = ip
+		default:
+			n.Others = append(n.Others, ip)
 		}
 	}
 	return n, f.err()

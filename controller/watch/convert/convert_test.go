@@ -150,7 +150,7 @@ func TestNode(t *testing.T) {
 	n, err := converted(t, Node, `metadata: {name: x, labels: {topology.kubernetes.io/zone: east}}
 status: {addresses: [{type: InternalIP, address: "fe80::1"}, {type: ExternalIP, address: 203.0.113.1}, {type: InternalIP, address: 192.0.2.1}]}
 `)
-	want := plan.Node{Meta: named, Address: netip.MustParseAddr("192.0.2.1"), Zone: "east"}
+	want := plan.Node{Meta: named, Address: netip.MustParseAddr("192.0.2.1"), Others: addrs("203.0.113.1"), Zone: "east"}
 	if err == nil || !strings.HasPrefix(err.Error(), "field status.addresses[0].address: fe80::1 is no address that can be reached") || !reflect.DeepEqual(n, want) {
 		t.Errorf("what can be read of a node: %+v %v", n, err)
 	}

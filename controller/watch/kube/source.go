@@ -100,6 +100,9 @@ func (s *Source) Run(ctx context.Context) error {
 // Cluster is what the API server says; nil until every kind was read once.
 func (s *Source) Cluster() *plan.Cluster { return s.now().cluster }
 
+// Fresh tells whether the API server is followed at this moment.
+func (s *Source) Fresh() bool { return s.link.status().Connected }
+
 // Leases are the address blocks that nodes hold, by network and prefix; false
 // until every kind was read once. The list is not to be changed.
 func (s *Source) Leases() ([]plan.Lease, bool) {

@@ -108,7 +108,7 @@ func (v *View) root(p *Packet) (table.Hop, reason.Reason) {
 	if !p.Fabric {
 		hop, ok = v.lookup(p, dst)
 	}
-	if hop.Has(table.ReplyOnly) && p.FromPod() {
+	if hop.Has(table.ReplyOnly) && (p.FromPod() || v.led(p)) {
 		return hop, reason.Isolated
 	}
 	if nh := v.NH(hop.NH); ok && nh.Type == table.NHVRFTranslate {
@@ -122,6 +122,16 @@ func (v *View) root(p *Packet) (table.Hop, reason.Reason) {
 		return hop, reason.NoRoute
 	}
 	return hop, reason.None
+}
+
+// led says that the host passes on what a pod of the cluster has sent: only what it
+// sends itself goes everywhere. To clients outside it has the way.
+func (v *View) led(p *Packet) bool {
+	if p.Fabric || p.Vif.Kind != table.VifHost || p.Vif.Owns(p.Info.Tuple.Src) {
+		return false
+	}
+	back, ok := v.Lookup(p.VRF, p.Info.Tuple.Src)
+	return ok && back.NH != p.Vif.NH
 }
 
 // lookup finds the sender's route. A pod reaches itself at its cluster address,

@@ -48,6 +48,20 @@ n2 i2 receives 10.0.0.1:1 > 10.0.1.130:80 TCP S ttl 62 len 40
 n2 i2 receives 10.0.0.1:9 > 10.0.1.130:8080 TCP S ttl 62 len 40
 counters: n1.eth0.rx=+1 n1.eth0.tx=+2 n1.flows=+6 n1.host.rx=+3 n1.host.tx=+2 n1.i1.rx=+1 n1.i1.tx=+1 n2.eth0.rx=+2 n2.eth0.tx=+1 n2.flows=+4 n2.i2.rx=+1 n2.i2.tx=+2
 
+# What the host passes on for pods it does not reach, nor for a VIP that comes back to it; for a
+# client outside it does.
+send host 10.0.0.2:1 > 10.0.0.130:80 tcp S ; send host 10.0.1.2:1 > 10.0.1.130:53 udp ; send host 10.0.1.2:1 > 10.96.0.20:80 tcp S
+send host 10.96.0.10:1 > 10.0.0.130:80 tcp S ; send host [2001:db8:1::2]:7 > 2001:db8::130 ping
+send host 198.51.100.9:1 > 10.96.0.20:80 tcp S
+----
+n1 host receives 10.0.0.130:80 > 10.0.0.2:1 TCP RA ttl 64 len 40
+n1 host receives 169.254.1.1 > 10.0.1.2 ICMP unreachable code 13 ttl 64 len 56 about (10.0.1.2:1 > 10.0.1.130:53 UDP)
+n1 host receives 10.96.0.20:80 > 10.0.1.2:1 TCP RA ttl 64 len 40
+n1 host receives 10.0.0.130:80 > 10.96.0.10:1 TCP RA ttl 64 len 40
+n1 host receives fe80::1 > 2001:db8:1::2 ICMPv6 unreachable code 1 ttl 64 len 96 about (2001:db8:1::2 > 2001:db8::130 ICMPv6)
+n1 i1 receives 198.51.100.9:1 > 10.0.0.130:8080 TCP S ttl 63 len 40
+counters: n1.drop.isolated=+5 n1.flows=+2 n1.host.rx=+6 n1.host.tx=+5 n1.i1.tx=+1
+
 # What comes from the fabric was decided by its sender's node.
 tunnel 192.0.2.2 17 10.0.1.2:1 > 10.0.0.130:80 tcp S
 ----

@@ -5,15 +5,18 @@ package apitest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/rest"
 )
 
@@ -23,7 +26,6 @@ const Binaries = "VRAGENT_K8S_BIN"
 const (
 	startLimit = 90 * time.Second // on a busy machine
 	lookAgain  = 50 * time.Millisecond
-	attempts   = 3 // a free port may be taken between choice and use
 )
 
 // Server is an API server of one test, on the loopback.
@@ -68,7 +70,7 @@ func (s *Server) Resume(t testing.TB) {
 	t.Helper()
 	s.server = start(t, s.dir, filepath.Join(s.bin, "kube-apiserver"),
 		"--etcd-servers=http://"+s.etcd,
-		"--bind-address=127.0.0.1", "--advertise-address=192.0.2.1", "--secure-port="+port(s.api),
+		"--bind-address=127.0.0.1", "--advertise-address=192.0.2.1", "--secure-port="+port(s.api), "--permit-port-sharing",
 		"--tls-cert-file="+s.path("serving.crt"), "--tls-private-key-file="+s.path("serving.key"),
 		"--token-auth-file="+s.path("tokens.csv"), "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+s.path("serving.key"),
@@ -91,35 +93,36 @@ func (s *Server) ready(ctx context.Context) error {
 
 func (s *Server) startStore(t testing.TB) {
 	t.Helper()
-	for i := 1; ; i++ {
-		s.etcd = freeAddress(t)
-		peer := "http://" + freeAddress(t)
-		s.store = start(t, s.dir, filepath.Join(s.bin, "etcd"), "--data-dir="+s.path("etcd"), "--unsafe-no-fsync", "--log-level=error",
-			"--listen-client-urls=http://"+s.etcd, "--advertise-client-urls=http://"+s.etcd,
-			"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer)
-		err := s.store.up(func(ctx context.Context) error { return s.askStore(ctx, "/v3/maintenance/status", "{}", nil) })
-		if err == nil {
-			return
-		}
-		if s.store.kill(); i == attempts {
-			t.Fatalf("etcd: %v\n%s", err, s.store.tail())
-		}
-	}
+	s.etcd = reserve(t)
+	peer := "http://" + reserve(t)
+	s.store = start(t, s.dir, filepath.Join(s.bin, "etcd"), "--data-dir="+s.path("etcd"), "--unsafe-no-fsync", "--log-level=error",
+		"--listen-client-urls=http://"+s.etcd, "--advertise-client-urls=http://"+s.etcd, "--socket-reuse-port",
+		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer)
+	s.store.await(t, func(ctx context.Context) error { return s.askStore(ctx, "/v3/maintenance/status", "{}", nil) })
 }
 
-// freeAddress is one that nobody listens on at this moment.
-func freeAddress(t testing.TB) string {
+// reserve is an address that nobody else gets until the test ends: a socket is
+// bound to it and never listens, and who wants to listen shares its port.
+func reserve(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	loopback := [4]byte{127, 0, 0, 1}
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1), unix.Bind(fd, &unix.SockaddrInet4{Addr: loopback})); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(loopback), uint16(bound.(*unix.SockaddrInet4).Port)).String()
 }
 
 func port(address string) string {
-	_, p, _ := net.SplitHostPort(address) // of freeAddress
+	_, p, _ := net.SplitHostPort(address) // of reserve
 	return p
 }
 

@@ -43,7 +43,7 @@ func (s *Server) credentials(t testing.TB) {
 		t.Fatal(err)
 	}
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	s.api, s.Kubeconfig = freeAddress(t), s.path("kubeconfig")
+	s.api, s.Kubeconfig = reserve(t), s.path("kubeconfig")
 	s.Config = &rest.Config{
 		Host: "https://" + s.api, BearerToken: admin, TLSClientConfig: rest.TLSClientConfig{CAData: certificate},
 		QPS: -1, WarningHandler: rest.NoWarnings{},
