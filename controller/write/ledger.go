@@ -188,9 +188,16 @@ func (w *Writer) taken(ctx context.Context, l plan.Lease) error {
 
 // release deletes an IPBlock, if it is still the one that was meant.
 func (w *Writer) release(ctx context.Context, l plan.Lease) error {
-	b, there := w.ledger.has(l)
-	if !there || b.lease != l || b.uid == "" {
-		return nil // gone, or another's by now
+	if _, there := w.ledger.has(l); !there { // gone, or made by somebody else
+		if err := w.taken(ctx, l); errors.Is(err, errLater) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	b, _ := w.ledger.has(l)
+	if b.lease != l || b.uid == "" {
+		return nil // another's by now
 	}
 	err := w.blocks.Delete().Resource("ipblocks").Name(blockName(l)).
 		Body(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &b.uid}}).Do(ctx).Error()

@@ -327,6 +327,15 @@ func (b *bench) release(t *testing.T) {
 	if slices.Contains(b.blocks(t, stale), l) {
 		t.Error("it is still there")
 	}
+	byHand := lease("n9", "10.42.1.0/26")
+	b.Apply(t, "apiVersion: vragent.io/v1alpha1\nkind: IPBlock\nmetadata: {name: "+blockName(byHand)+"}\nspec: {network: "+
+		byHand.Network+", node: n9, prefix: 10.42.1.0/26}\n")
+	if err := other.release(t.Context(), byHand); err != nil {
+		t.Error(err)
+	}
+	if slices.Contains(b.blocks(t, stale), byHand) {
+		t.Error("what was made by hand is still there")
+	}
 }
 
 func (b *bench) service(t *testing.T, w *Writer, name string) *corev1.Service {
