@@ -9,8 +9,8 @@ import (
 
 // homes names, for every library, the only folders that may import it.
 var homes = map[string][]string{
-	"github.com/cilium/ebpf":                 {"fastpath/link/xsk", "fastpath/link/steer"},
-	"unsafe":                                 {"fastpath/link/xsk", "fastpath/link/steer", "fastpath/flow", "fastpath/frame"},
+	"github.com/cilium/ebpf":                 {"fastpath/link/xsk", "fastpath/link/steer", "integration/bench/load"},
+	"unsafe":                                 {"fastpath/link/xsk", "fastpath/link/steer", "fastpath/flow", "fastpath/frame", "integration/bench/load"},
 	"github.com/vishvananda/netlink":         {"agent/kernel", "plugin"},
 	"github.com/vishvananda/netns":           {"agent/kernel", "plugin"},
 	"github.com/coreos/go-iptables":          {"agent/kernel"},
@@ -30,7 +30,7 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":           {"controller/watch"},
 	"sigs.k8s.io/yaml":                       {"conf", "controller/watch", "agent/cli", "controller/cli"},
 	"sigs.k8s.io/json":                       {"controller/watch"},
-	"golang.org/x/sys":                       {"fastpath", "agent/kernel", "plugin", "agent", "controller/watch/kube/apitest"},
+	"golang.org/x/sys":                       {"fastpath", "agent/kernel", "plugin", "agent", "controller/watch/kube/apitest", "integration/bench/load"},
 	"golang.org/x/sync":                      {"agent", "controller", "fastpath/engine"},
 }
 
