@@ -232,7 +232,8 @@ func panicInWorker() {
 	if err != nil {
 		panic(err)
 	}
-	p := &plane{memory: memory, shared: shared, workers: []*forward.Worker{shared.Worker(0, linkmem.New(mem, pools[0]))}}
+	l := linkmem.New(mem, pools[0])
+	p := &plane{memory: memory, shared: shared, workers: []*forward.Worker{shared.Worker(0, l, l)}}
 	go func() {
 		for p.workers[0].Alive() == 0 { // it does not turn yet: Do would run here
 			runtime.Gosched()

@@ -18,6 +18,7 @@ import (
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/forward"
 	"github.com/vragent/vragent/fastpath/frame"
+	"github.com/vragent/vragent/fastpath/link/poll"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/link/xsk"
 )
@@ -25,14 +26,15 @@ import (
 // plane is the data plane: everything between the kernel and the workers.
 type plane struct {
 	// Set once by openPlane.
-	cores   []int
-	punt    []*net.Interface // both ends
-	memory  *flowMemory
-	steer   *steer.Steer
-	umem    *xsk.UMEM
-	sockets []*xsk.Socket
-	shared  *forward.Shared
-	workers []*forward.Worker
+	cores    []int
+	punt     []*net.Interface // both ends
+	memory   *flowMemory
+	steer    *steer.Steer
+	umem     *xsk.UMEM
+	sockets  []*xsk.Socket
+	shared   *forward.Shared
+	workers  []*forward.Worker
+	sleepers []*poll.Sleeper // of the workers
 
 	// Written by begin, read by anyone.
 	running atomic.Bool
@@ -92,7 +94,13 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 		return err
 	}
 	for i, s := range p.sockets {
-		p.workers = append(p.workers, p.shared.Worker(i, s))
+		sleeper, err := poll.New()
+		if err != nil {
+			return err
+		}
+		sleeper.Add(s.FD())
+		p.sleepers = append(p.sleepers, sleeper)
+		p.workers = append(p.workers, p.shared.Worker(i, s, sleeper))
 	}
 	return nil
 }
@@ -186,6 +194,9 @@ func (p *plane) core(worker int) int {
 // close gives everything back; steering's pins stay. Run has returned.
 func (p *plane) close() error {
 	var errs []error
+	for _, s := range p.sleepers {
+		errs = append(errs, s.Close())
+	}
 	for _, s := range p.sockets {
 		errs = append(errs, s.Close())
 	}

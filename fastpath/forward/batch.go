@@ -51,19 +51,31 @@ type pkt struct {
 	live bool
 }
 
-// receive takes frames off the link into the batch.
+// receive takes frames off the links into the batch, which begins with another
+// one each time: a full one leaves no room for the rest.
 //
 //	writes: chunk, addr, off, end, total, tail
 //	drops:  reason.TooManyChunks, reason.InvalidFrame
 func (w *Worker) receive() int {
 	w.n = 0
-	got := w.link.Receive(w.rx[:])
+	got := 0
+	for i := range w.doors {
+		if len(w.rx)-got < frame.MaxRun {
+			break
+		}
+		got += w.receiveFrom(&w.doors[(i+int(w.count.loops))%len(w.doors)], w.rx[got:])
+	}
+	return got
+}
+
+func (w *Worker) receiveFrom(d *door, rx []frame.Desc) int {
+	got := d.link.Receive(rx)
 	for i := 0; i < got; {
 		n := 1
-		for w.rx[i+n-1].Options&frame.Contd != 0 && i+n < got {
+		for rx[i+n-1].Options&frame.Contd != 0 && i+n < got {
 			n++
 		}
-		w.take(w.rx[i : i+n])
+		w.take(rx[i : i+n])
 		i += n
 	}
 	return got

@@ -66,7 +66,7 @@ func (b *bed) node(name, addr string, workers, flows int) *node {
 	for i := range workers {
 		l := mem.New(memory, n.pools[i])
 		n.links = append(n.links, l)
-		n.workers = append(n.workers, s.Worker(i, l))
+		n.workers = append(n.workers, s.Worker(i, l, l))
 	}
 	b.nodes[name] = n
 	return n

@@ -237,5 +237,5 @@ func TestSuccessor(t *testing.T) {
 func (n *node) succeed(i int) {
 	t := n.workers[i].flows
 	t.Scan(t.Slots(), func(_ uint32, e *flow.Entry) { e.Gen -= 1000 })
-	n.workers[i] = n.shared.Worker(i, n.links[i])
+	n.workers[i] = n.shared.Worker(i, n.links[i], n.links[i])
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
-	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -121,19 +120,14 @@ func (w *Worker) pushTunnel(p *pkt) {
 	packet.PutTunnel(p.chunk[l3:], &o, p.Info.Len)
 	p.off = l3 - packet.EthernetLen
 	copy(p.chunk[p.off:], p.nh.DstMAC[:])
-	mac := link.VifMAC(uint32(fabric.ID))
-	copy(p.chunk[p.off+6:], mac[:])
 	binary.BigEndian.PutUint16(p.chunk[p.off+12:], packet.TypeIPv4)
 	w.queue(p, fabric)
 }
 
-// deliver sends p to a pod or the host. The source address names the vif until
-// steering puts the router's there.
+// deliver sends p to a pod or the host.
 func (w *Worker) deliver(p *pkt, v *table.VifEntry, etherType uint16) {
 	p.off = p.Info.L3 - packet.EthernetLen
 	copy(p.chunk[p.off:], v.MAC[:])
-	mac := link.VifMAC(uint32(v.ID))
-	copy(p.chunk[p.off+6:], mac[:])
 	binary.BigEndian.PutUint16(p.chunk[p.off+12:], etherType)
 	w.queue(p, v)
 }
@@ -145,45 +139,25 @@ func etherType(p *pkt) uint16 {
 	return packet.TypeIPv4
 }
 
-// queue puts the descriptors of p into the transmit batch.
+// queue puts the Ethernet source and the descriptors of p where v's frames leave.
 func (w *Worker) queue(p *pkt, v *table.VifEntry) {
-	if w.ntx+1+p.tails > len(w.tx) {
-		w.transmit()
+	d := w.door(v.ID)
+	mac := d.source(v)
+	copy(p.chunk[p.off+6:], mac[:])
+	if d.n+1+p.tails > len(d.tx) {
+		w.transmit(d)
 	}
 	size := p.end - p.off
-	w.tx[w.ntx] = frame.Desc{Addr: p.addr + uint64(p.off), Len: uint32(size)}
+	d.tx[d.n] = frame.Desc{Addr: p.addr + uint64(p.off), Len: uint32(size)}
 	for _, t := range p.tail[:p.tails] {
-		w.tx[w.ntx].Options = frame.Contd
-		w.ntx++
-		w.tx[w.ntx] = frame.Desc{Addr: t.Addr, Len: t.Len}
+		d.tx[d.n].Options = frame.Contd
+		d.n++
+		d.tx[d.n] = frame.Desc{Addr: t.Addr, Len: t.Len}
 		size += int(t.Len)
 	}
-	w.ntx++
+	d.n++
 	p.live = false
 	w.count.sent(v.ID, 1, size)
-}
-
-// transmit hands the batch to the link. What a full ring refuses twice is dropped,
-// and has not been sent after all.
-func (w *Worker) transmit() {
-	n := w.link.Transmit(w.tx[:w.ntx])
-	if n < w.ntx {
-		w.link.Flush()
-		n += w.link.Transmit(w.tx[n:w.ntx])
-	}
-	var vif table.VifID
-	for i, d := range w.tx[n:w.ntx] {
-		if i == 0 || w.tx[n+i-1].Options&frame.Contd == 0 {
-			id, _ := link.VifOf(w.mem.Bytes(d)[6:])
-			vif = table.VifID(id)
-			w.count.drops[reason.TxFull]++
-			w.count.vif(vif).Drops++
-			w.count.sent(vif, -1, 0)
-		}
-		w.count.sent(vif, 0, -int(d.Len))
-		w.pool.Put(d.Addr)
-	}
-	w.ntx = 0
 }
 
 // fragment cuts an IPv4 packet (RFC 791, 3.2) to at most mtu bytes each.

@@ -65,9 +65,10 @@ func NewShared(o Options) (*Shared, error) {
 
 const maxWorkers = 64
 
-// Worker makes worker i on its link. Every worker must exist before one turns.
-func (s *Shared) Worker(i int, l link.Link) *Worker {
-	w := newWorker(s, i, l)
+// Worker makes worker i on its end of the punt link; it sleeps by sleeper, which
+// wakes for that link. Every worker must exist before one turns.
+func (s *Shared) Worker(i int, punt link.Link, sleeper link.Sleeper) *Worker {
+	w := newWorker(s, i, punt, sleeper)
 	s.workers[i] = w
 	return w
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/vragent/vragent/fastpath/packet"
 )
 
-// Worker runs the packets of one queue to completion on one thread.
+// Worker runs the packets of its links to completion on one thread.
 type Worker struct {
 	// Set once by newWorker.
 	s       *Shared
 	id      int
 	workers int
-	link    link.Link
+	sleeper link.Sleeper
 	pool    *frame.Pool
 	mem     frame.Memory
 	flows   *flow.Table
@@ -32,8 +32,8 @@ type Worker struct {
 	batch  [2 * batchSize]pkt // received here, then handed over by others
 	n      int
 	rx     [batchSize]frame.Desc
-	tx     [txSize]frame.Desc
-	ntx    int
+	doors  []door           // the first is the punt link
+	exits  []uint8          // by vif id: index in doors
 	wake   [maxWorkers]bool // workers to wake at the end of the turn
 	frags  fragment.Ports
 	aging  aging
@@ -66,12 +66,13 @@ const (
 // TickShift turns monotonic nanoseconds into the ticks of flow entries.
 const TickShift = entry.TickShift
 
-func newWorker(s *Shared, id int, l link.Link) *Worker {
+func newWorker(s *Shared, id int, punt link.Link, sleeper link.Sleeper) *Worker {
 	w := &Worker{
-		s: s, id: id, workers: s.opts.Workers, link: l,
+		s: s, id: id, workers: s.opts.Workers, sleeper: sleeper,
 		pool: s.opts.Pools[id], mem: s.opts.Memory, flows: s.opts.Flows[id],
 		calls: make(chan call, 16),
 	}
+	w.AddLink(punt, 0)
 	w.view = decide.View{Tables: s.tables.Load(), Clients: s.opts.Clients}
 	w.count.init()
 	w.aging.visit = w.visit
@@ -83,7 +84,7 @@ func newWorker(s *Shared, id int, l link.Link) *Worker {
 // Turn takes one batch off the wire and puts it back on the wire. now is
 // CLOCK_MONOTONIC in nanoseconds. It returns the packets and messages handled.
 //
-// The receive ring is read before the rings of the other workers, so that what
+// Links are read before the rings of the other workers, so that what
 // a worker announced about a flow is known before the packets that followed.
 func (w *Worker) Turn(now uint64) int {
 	w.begin(now)
@@ -111,10 +112,7 @@ func (w *Worker) begin(now uint64) {
 
 // end hands everything of the turn to the kernel and wakes whom it concerns.
 func (w *Worker) end() {
-	if w.ntx > 0 {
-		w.transmit()
-	}
-	w.link.Flush()
+	w.flush()
 	for i := range w.s.workers {
 		if w.wake[i] {
 			w.wake[i] = false
@@ -127,7 +125,11 @@ func (w *Worker) end() {
 const spin = 50 * time.Microsecond
 
 // nap bounds a sleep, so that aging goes on: a full table is visited in seconds.
-const nap = 20 * time.Millisecond
+// doze is for frames that a device did not take: nobody tells when it does.
+const (
+	nap  = 20 * time.Millisecond
+	doze = time.Millisecond
+)
 
 // Run turns until ctx is done. The caller has locked and pinned the thread.
 func (w *Worker) Run(ctx context.Context) error {
@@ -157,9 +159,18 @@ func (w *Worker) sleep() {
 	w.sleeping.Store(true)
 	if !w.pending() {
 		w.count.sleeps++
-		w.link.Wait(nap)
+		w.sleeper.Wait(w.patience())
 	}
 	w.sleeping.Store(false)
+}
+
+func (w *Worker) patience() time.Duration {
+	for i := range w.doors {
+		if w.doors[i].link.Pending() {
+			return doze
+		}
+	}
+	return nap
 }
 
 func (w *Worker) pending() bool {
@@ -174,7 +185,7 @@ func (w *Worker) pending() bool {
 // Wake makes a sleeping worker turn.
 func (w *Worker) Wake() {
 	if w.sleeping.Load() {
-		w.link.Wake()
+		w.sleeper.Wake()
 	}
 }
 

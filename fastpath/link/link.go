@@ -10,7 +10,7 @@ import (
 	"github.com/vragent/vragent/fastpath/frame"
 )
 
-// Link moves batches of descriptors. All methods but Wake are called by one goroutine.
+// Link moves batches of descriptors. A worker has several; its goroutine alone calls them.
 type Link interface {
 	// Receive fills b with the descriptors of whole packets and returns how many;
 	// the run of a packet (frame.Contd) is never cut. b holds at least
@@ -23,14 +23,16 @@ type Link interface {
 	// Flush sends what was transmitted, and gives the chunks of what has left
 	// back to the worker's pool.
 	Flush()
-	// When there is nothing to receive:
-	Sleeper
+	// Pending tells whether something has been transmitted that Flush could not
+	// send: nobody tells when the device takes it.
+	Pending() bool
 }
 
-// Sleeper lets its worker sleep, and others end the sleep: those that put work
-// for the worker somewhere else than on the link.
+// Sleeper lets a worker sleep, and others end the sleep: those that put work for
+// the worker somewhere else than on its links.
 type Sleeper interface {
-	// Wait sleeps until there is something to receive, at most for timeout.
+	// Wait sleeps until one of the worker's links has something to receive, at most
+	// for timeout. Only the worker calls it.
 	Wait(timeout time.Duration)
 	// Wake ends a running Wait, or else the next one. Safe for any goroutine.
 	Wake()

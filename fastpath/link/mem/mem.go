@@ -14,7 +14,7 @@ import (
 // Payload is how many bytes of a packet fit in a chunk, as with the kernel.
 const Payload = frame.ChunkSize - frame.Headroom
 
-// Link implements link.Link.
+// Link implements link.Link, and link.Sleeper for its worker.
 type Link struct {
 	// Set by the test, before the worker runs.
 
@@ -24,6 +24,8 @@ type Link struct {
 	// Blind drops what is transmitted instead of keeping it for Sent, so that
 	// benchmarks do not allocate.
 	Blind bool
+	// Beside is the link on which the worker sleeps, when it has several; nil: this one.
+	Beside *Link
 
 	// Set once by New.
 	memory frame.Memory
@@ -53,6 +55,10 @@ func (l *Link) Inject(frame []byte) {
 	l.arena = append(l.arena, frame...)
 	l.ends = append(l.ends, len(l.arena))
 	l.mu.Unlock()
+	if l.Beside != nil {
+		l.Beside.Wake()
+		return
+	}
 	l.Wake()
 }
 
@@ -128,7 +134,10 @@ func (l *Link) Flush() {
 	l.mu.Unlock()
 }
 
-// Wait implements link.Link.
+// Pending implements link.Link: what has been transmitted has left.
+func (l *Link) Pending() bool { return false }
+
+// Wait implements link.Sleeper.
 func (l *Link) Wait(timeout time.Duration) {
 	l.mu.Lock()
 	ready := l.next < len(l.ends)
@@ -144,7 +153,7 @@ func (l *Link) Wait(timeout time.Duration) {
 	}
 }
 
-// Wake implements link.Link.
+// Wake implements link.Sleeper.
 func (l *Link) Wake() {
 	select {
 	case l.wake <- struct{}{}:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
+	"github.com/vragent/vragent/fastpath/link/poll"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/link/xsk"
 	"github.com/vragent/vragent/fastpath/packet"
@@ -116,11 +117,17 @@ func (r *router) work(ctx context.Context, worker int) {
 	}
 	l, b := r.sockets[worker], make([]frame.Desc, 256)
 	out := make([]frame.Desc, 0, 256)
+	sleeper, err := poll.New()
+	if err != nil {
+		panic(err) // out of descriptors
+	}
+	defer sleeper.Close()
+	sleeper.Add(l.FD())
 	for ctx.Err() == nil {
 		n := l.Receive(b)
 		if n == 0 {
 			l.Flush()
-			l.Wait(5 * time.Millisecond)
+			sleeper.Wait(5 * time.Millisecond)
 			continue
 		}
 		out = out[:0]

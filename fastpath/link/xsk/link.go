@@ -2,7 +2,6 @@ package xsk
 
 import (
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -132,30 +131,8 @@ func (s *Socket) reap() {
 	s.done.consumed()
 }
 
-// Wait implements link.Link.
-func (s *Socket) Wait(timeout time.Duration) {
-	if s.rx.ready(1) > 0 {
-		return
-	}
-	if s.tx.pending() > 0 {
-		timeout = min(timeout, time.Millisecond) // nobody tells when the device takes frames again
-	}
-	ts := unix.NsecToTimespec(timeout.Nanoseconds())
-	s.poll[0].Revents, s.poll[1].Revents = 0, 0
-	if n, err := unix.Ppoll(s.poll[:], &ts, nil); err != nil || n <= 0 { // EINTR: as good as a timeout
-		return
-	}
-	if s.poll[1].Revents != 0 {
-		var woken [8]byte
-		unix.Read(s.wakeFd, woken[:]) // resets it; it can only be EAGAIN
-	}
-}
-
-// Wake implements link.Link.
-func (s *Socket) Wake() {
-	one := [8]byte{1}            // the eventfd counts in host order; any number but 0 will do
-	unix.Write(s.wakeFd, one[:]) // EAGAIN: 2^64 wakes are pending, one is enough
-}
+// Pending implements link.Link.
+func (s *Socket) Pending() bool { return s.tx.pending() > 0 }
 
 // Stats are counters since Open. The first four are the kernel's (XDP_STATISTICS).
 type Stats struct {

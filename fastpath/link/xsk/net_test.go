@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/fastpath/frame"
+	"github.com/vragent/vragent/fastpath/link/poll"
 	"github.com/vragent/vragent/fastpath/link/xsk"
 )
 
@@ -224,6 +225,18 @@ func (w *wire) bytes(run []frame.Desc) []byte {
 		b = append(b, w.umem.Memory.Bytes(d)...)
 	}
 	return b
+}
+
+// sleeper sleeps on a socket.
+func (w *wire) sleeper(s *xsk.Socket) *poll.Sleeper {
+	w.t.Helper()
+	p, err := poll.New()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { p.Close() })
+	p.Add(s.FD())
+	return p
 }
 
 // total counts all chunks: free ones and those in rings.

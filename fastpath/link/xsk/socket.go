@@ -42,7 +42,6 @@ type Config struct {
 type Socket struct {
 	// Set once by Open.
 	fd     int
-	wakeFd int // an eventfd
 	pool   *frame.Pool
 	limits []string
 
@@ -51,7 +50,6 @@ type Socket struct {
 	tx   ring[frame.Desc] // we produce
 	fill ring[uint64]     // we produce: chunks for the kernel to receive into
 	done ring[uint64]     // we consume: chunks of frames that left
-	poll [2]unix.PollFd
 
 	count counters // written by the worker, read by anyone
 }
@@ -78,15 +76,13 @@ func open(cfg Config) (*Socket, error) {
 	if err := cfg.resolve(); err != nil {
 		return nil, err
 	}
-	s := &Socket{fd: -1, wakeFd: -1, pool: cfg.Pool}
+	s := &Socket{fd: -1, pool: cfg.Pool}
 	for _, step := range []func(*Config) error{s.create, s.register, s.rings, s.tune, s.bind} {
 		if err := step(&cfg); err != nil {
 			s.Close()
 			return nil, err
 		}
 	}
-	s.poll[0] = unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN}
-	s.poll[1] = unix.PollFd{Fd: int32(s.wakeFd), Events: unix.POLLIN}
 	s.refill()
 	return s, nil
 }
@@ -117,10 +113,6 @@ func (s *Socket) create(*Config) (err error) {
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): %w", err)
 	}
-	if err != nil {
-		return err
-	}
-	s.wakeFd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	return err
 }
 
@@ -210,11 +202,9 @@ func (s *Socket) Limits() []string { return s.limits }
 // is given up as a whole.
 func (s *Socket) Close() error {
 	err := errors.Join(s.rx.unmap(), s.tx.unmap(), s.fill.unmap(), s.done.unmap())
-	for _, fd := range []*int{&s.fd, &s.wakeFd} {
-		if *fd >= 0 {
-			err = errors.Join(err, unix.Close(*fd))
-			*fd = -1
-		}
+	if s.fd >= 0 {
+		err = errors.Join(err, unix.Close(s.fd))
+		s.fd = -1
 	}
 	if err != nil {
 		return fmt.Errorf("close AF_XDP socket: %w", err)
