@@ -16,7 +16,7 @@ import (
 func (n *node) fabricLinks() (links []*mem.Link) {
 	for i, w := range n.workers {
 		l := mem.New(w.mem, n.pools[i])
-		l.Beside = n.links[i]
+		l.Beside(n.links[i])
 		w.Exit(n.vifs["eth0"], w.AddLink(l, n.vifs["eth0"]))
 		links = append(links, l)
 	}

@@ -24,8 +24,6 @@ type Link struct {
 	// Blind drops what is transmitted instead of keeping it for Sent, so that
 	// benchmarks do not allocate.
 	Blind bool
-	// Beside is the link on which the worker sleeps, when it has several; nil: this one.
-	Beside *Link
 
 	// Set once by New.
 	memory frame.Memory
@@ -49,16 +47,16 @@ func New(memory frame.Memory, pool *frame.Pool) *Link {
 	return &Link{Room: -1, memory: memory, pool: pool, wake: make(chan struct{}, 1)}
 }
 
+// Beside makes what is injected here wake the worker that sleeps on first: it has
+// several links, this one too.
+func (l *Link) Beside(first *Link) { l.wake = first.wake }
+
 // Inject queues a copy of a whole Ethernet frame for Receive.
 func (l *Link) Inject(frame []byte) {
 	l.mu.Lock()
 	l.arena = append(l.arena, frame...)
 	l.ends = append(l.ends, len(l.arena))
 	l.mu.Unlock()
-	if l.Beside != nil {
-		l.Beside.Wake()
-		return
-	}
 	l.Wake()
 }
 
