@@ -98,6 +98,12 @@ deps-demo:
 bench: ## benchmarks of the packet path
 	$(GO) test -run '^$$' -bench . -benchmem ./fastpath/...
 
+.PHONY: bench-micro
+bench-micro: ## the user plane alone on in-memory links, per stage, into integration/bench/results/micro.txt (two minutes)
+	@mkdir -p build/tools integration/bench/results
+	$(GO) test -c -o build/tools/micro.test ./fastpath/forward
+	build/tools/micro.test -test.run '^TestMicro$$' -micro integration/bench/results/micro.txt
+
 .PHONY: fuzz-smoke
 fuzz-smoke: ## every fuzz test for FUZZTIME (10s)
 	GO="$(GO)" integration/fuzz.sh $(FUZZTIME)

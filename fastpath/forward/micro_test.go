@@ -1,0 +1,263 @@
+package forward
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vragent/vragent/fastpath/frame"
+	"github.com/vragent/vragent/fastpath/link/mem"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+var microOut = flag.String("micro", "", "measure the user plane alone (make bench-micro) and write the table to this file")
+
+// microCase is a row: what the packets are, and how much there is of what.
+type microCase struct {
+	kind             string // local, local6, service, encap, decap
+	entries          int    // in the flow table: two of each conversation
+	services, routes int
+	setup            bool // new flows instead of established ones
+
+	bed     *microBed
+	tables  *table.Tables
+	opening []mem.Packet
+	rounds  []microRound
+}
+
+// microRound is one measurement of a row, in ns a packet.
+type microRound struct {
+	link, total float64
+	stages      [len(microStages)]float64
+}
+
+// microStages are the stages of Turn, in order.
+var microStages = [...]struct {
+	name string
+	run  func(*Worker)
+}{
+	{"receive", func(w *Worker) { w.receive() }},
+	{"classify", (*Worker).classify},
+	{"own", (*Worker).own},
+	{"track", (*Worker).track},
+	{"emit", (*Worker).emit},
+	{"rest", func(w *Worker) { w.age(); w.end() }},
+}
+
+const (
+	microRounds = 7
+	microSlice  = 60 * time.Millisecond // of one row in one round
+	microTable  = 262_144               // entries: the default
+	microSetups = 100_000               // conversations a set-up row begins in one round
+)
+
+func microCases() []*microCase {
+	var all []*microCase
+	for _, kind := range []string{"local", "service", "encap", "decap", "local6"} {
+		for _, entries := range []int{16_000, 256_000, 2_000_000} {
+			all = append(all, &microCase{kind: kind, entries: entries, services: 10, routes: 100})
+		}
+	}
+	for _, n := range []int{1000, 10_000} {
+		all = append(all, &microCase{kind: "service", entries: 16_000, services: n, routes: 100})
+	}
+	for _, n := range []int{100_000, 1_000_000} {
+		all = append(all, &microCase{kind: "encap", entries: 16_000, services: 10, routes: n})
+	}
+	all = append(all, &microCase{kind: "local", services: 10, routes: 100, setup: true})
+	for _, n := range []int{10, 1000, 10_000} {
+		all = append(all, &microCase{kind: "service", services: n, routes: 100, setup: true})
+	}
+	for _, n := range []int{100, 100_000, 1_000_000} {
+		all = append(all, &microCase{kind: "encap", services: 10, routes: n, setup: true})
+	}
+	return all
+}
+
+// TestMicro measures the worker's loop on in-memory links: what its stages cost
+// without a kernel. Rows take turns, so that what else the machine does hits all.
+func TestMicro(t *testing.T) {
+	if *microOut == "" {
+		t.Skip("make bench-micro")
+	}
+	debug.SetGCPercent(-1)
+	runtime.LockOSThread()
+	cases := microCases()
+	networks := map[[2]int]*table.Tables{}
+	for _, c := range cases {
+		at := [2]int{c.services, c.routes}
+		if networks[at] == nil {
+			networks[at] = microTables(t, c.services, c.routes)
+		}
+		c.tables = networks[at]
+		c.prepare(t)
+	}
+	for range microRounds {
+		for _, c := range cases {
+			c.measure(t)
+		}
+	}
+	text := microHead() + microEstablished(cases) + microSetUps(cases) + microTablesAlone()
+	fmt.Print(text)
+	if err := os.WriteFile(*microOut, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *microCase) prepare(t *testing.T) {
+	c.bed = newMicroBed(t, c.tables, max(microTable, c.entries*100/99))
+	if c.setup {
+		c.opening = microOpening(c, microSetups, microSyn)
+		return
+	}
+	c.bed.establish(t, c)
+	if n := testing.AllocsPerRun(10, func() { c.bed.turn() }); n != 0 {
+		t.Errorf("%s: %v allocations a turn", c.kind, n)
+	}
+}
+
+func (c *microCase) measure(t *testing.T) {
+	if c.setup {
+		c.measureSetup(t)
+		return
+	}
+	b := c.bed
+	r := microRound{link: microLink(b), total: microTurns(b, microSlice)}
+	var packets int
+	for start := time.Now(); time.Since(start) < microSlice; {
+		b.now += 20_000
+		b.w.begin(b.now)
+		before := time.Now()
+		for i := range microStages {
+			microStages[i].run(b.w)
+			after := time.Now()
+			r.stages[i] += float64(after.Sub(before))
+			before = after
+		}
+		packets += batchSize
+	}
+	for i := range r.stages {
+		r.stages[i] /= float64(packets)
+	}
+	r.stages[0] -= r.link // what is left is ours
+	b.whole(t, c)
+	c.rounds = append(c.rounds, r)
+}
+
+// measureSetup begins conversations in an empty table.
+func (c *microCase) measureSetup(t *testing.T) {
+	c.bed.fresh(t, c.tables)
+	c.bed.replay(c.opening)
+	for range 4 { // the memory of a new worker is in place
+		c.bed.turn()
+	}
+	link := microLink(c.bed)
+	c.bed.link.Next = 4 * batchSize
+	turns := microSetups/batchSize - 4
+	start := time.Now()
+	for range turns {
+		c.bed.turn()
+	}
+	total := float64(time.Since(start)) / float64(turns*batchSize)
+	c.bed.whole(t, c)
+	if got, want := c.bed.w.flows.Len(), 2*(turns+4)*batchSize; got != want {
+		t.Fatalf("%s: %d flows, want %d", c.kind, got, want)
+	}
+	c.rounds = append(c.rounds, microRound{link: link, total: total})
+}
+
+// microTurns returns what a packet costs in whole turns, the link included.
+func microTurns(b *microBed, d time.Duration) float64 {
+	packets := 0
+	start := time.Now()
+	for time.Since(start) < d {
+		packets += b.turn()
+	}
+	return float64(time.Since(start)) / float64(packets)
+}
+
+// microLink returns what a packet costs the link, which receives and transmits
+// without a worker.
+func microLink(b *microBed) float64 {
+	var d [batchSize]frame.Desc
+	packets := 0
+	start := time.Now()
+	for time.Since(start) < microSlice/4 {
+		n := b.link.Receive(d[:])
+		packets += b.link.Transmit(d[:n])
+		b.link.Flush()
+	}
+	return float64(time.Since(start)) / float64(packets)
+}
+
+// median of one figure over all rounds.
+func (c *microCase) median(figure func(*microRound) float64) float64 {
+	all := make([]float64, len(c.rounds))
+	for i := range c.rounds {
+		all[i] = figure(&c.rounds[i])
+	}
+	return medianOf(all)
+}
+
+func medianOf(all []float64) float64 {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func microHead() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "User plane alone, one worker, in-memory link, 60-byte TCP frames, batches of %d; medians of %d interleaved rounds.\n", batchSize, microRounds)
+	fmt.Fprintf(&s, "%s, %s/%s, %s. Allocations per packet: 0 (asserted).\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, cpuModel())
+	return s.String()
+}
+
+func cpuModel() string {
+	b, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(b)) {
+		if name, model, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(model)
+		}
+	}
+	return "unknown CPU"
+}
+
+func microEstablished(cases []*microCase) string {
+	var s strings.Builder
+	s.WriteString("Established flows, ns a packet. link is the benchmark's own (copying a frame in, giving it back) and not in total.\n")
+	fmt.Fprintf(&s, "%-8s %9s %8s %9s %6s", "packets", "flows", "services", "routes", "link")
+	for _, st := range microStages {
+		fmt.Fprintf(&s, " %8s", st.name)
+	}
+	fmt.Fprintf(&s, " %7s %7s\n", "total", "Mpps")
+	for _, c := range cases {
+		if c.setup {
+			continue
+		}
+		fmt.Fprintf(&s, "%-8s %9d %8d %9d %6.1f", c.kind, c.entries, c.services, c.routes, c.median(func(r *microRound) float64 { return r.link }))
+		for i := range microStages {
+			fmt.Fprintf(&s, " %8.1f", c.median(func(r *microRound) float64 { return r.stages[i] }))
+		}
+		net := c.median(func(r *microRound) float64 { return r.total - r.link })
+		fmt.Fprintf(&s, " %7.1f %7.2f\n", net, 1e3/net)
+	}
+	return s.String()
+}
+
+func microSetUps(cases []*microCase) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "\nNew flows (SYN), both entries of each; %d conversations in an empty table.\n", microSetups)
+	fmt.Fprintf(&s, "%-8s %8s %9s %9s %14s\n", "packets", "services", "routes", "ns", "flows a second")
+	for _, c := range cases {
+		if c.setup {
+			net := c.median(func(r *microRound) float64 { return r.total - r.link })
+			fmt.Fprintf(&s, "%-8s %8d %9d %9.1f %14.0f\n", c.kind, c.services, c.routes, net, 1e9/net)
+		}
+	}
+	return s.String()
+}
