@@ -123,7 +123,7 @@ func (b *microBed) fresh(t testing.TB, tables *table.Tables) {
 	}
 	b.link = mem.NewReplay(memory, pools[0])
 	b.link.Frames = microFrames()
-	b.w = s.Worker(0, b.link)
+	b.w = s.Worker(0, b.link, b.link)
 	s.Publish(tables)
 }
 

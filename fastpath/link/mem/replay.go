@@ -89,8 +89,11 @@ func (r *Replay) Transmit(b []frame.Desc) int {
 // Flush implements link.Link.
 func (r *Replay) Flush() {}
 
-// Wait implements link.Link.
+// Wait implements link.Sleeper.
 func (r *Replay) Wait(time.Duration) {}
 
-// Wake implements link.Link.
+// Wake implements link.Sleeper.
 func (r *Replay) Wake() {}
+
+// Pending implements link.Link.
+func (r *Replay) Pending() bool { return false }
