@@ -21,7 +21,6 @@ func bulkFlags(set *flag.FlagSet, o *options) {
 	target(set, o)
 	set.IntVar(&o.parallel, "streams", 1, "connections at once")
 	set.IntVar(&o.size, "write", 256<<10, "bytes of one write")
-	set.BoolVar(&o.sendfile, "sendfile", false, "send pages of a file: the sender copies nothing either")
 }
 
 // bulk sends on all streams for the time, then waits until the server has taken
@@ -67,12 +66,10 @@ func bulk(ctx context.Context, o *options) (*result.Result, error) {
 // bytes the server took.
 func stream(ctx context.Context, fd int, until time.Time, o *options) (uint64, error) {
 	runtime.LockOSThread()
-	send, err := sender(fd, o)
-	if err != nil {
-		return 0, err
-	}
+	data := make([]byte, max(o.size, 1))
+	data[0] = wantSink
 	for time.Now().Before(until) && ctx.Err() == nil {
-		if err := send(); err != nil {
+		if err := writeFull(fd, data); err != nil {
 			return 0, fmt.Errorf("send: %w", err)
 		}
 	}
@@ -84,29 +81,4 @@ func stream(ctx context.Context, fd int, until time.Time, o *options) (uint64, e
 		return 0, fmt.Errorf("the server's count: %w", err)
 	}
 	return binary.BigEndian.Uint64(taken[:]), nil
-}
-
-// sender returns what sends one piece of data that starts with wantSink.
-func sender(fd int, o *options) (func() error, error) {
-	data := make([]byte, max(o.size, 1))
-	data[0] = wantSink
-	if !o.sendfile {
-		return func() error { return writeFull(fd, data) }, nil
-	}
-	file, err := unix.MemfdCreate("benchload", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	if err := writeFull(file, data); err != nil {
-		return nil, err
-	}
-	return func() error {
-		for at := int64(0); at < int64(len(data)); {
-			_, err := unix.Sendfile(fd, file, &at, len(data)-int(at))
-			if err != nil && !errors.Is(err, unix.EINTR) {
-				return err
-			}
-		}
-		return nil
-	}, nil
 }

@@ -28,7 +28,7 @@ func TestWorkloads(t *testing.T) {
 		to := netip.AddrPortFrom(netip.MustParseAddr(host), port)
 		awaitServer(t, to)
 		for _, args := range [][]string{
-			{"tcp-bulk"}, {"tcp-bulk", "-streams", "3", "-sendfile"},
+			{"tcp-bulk"}, {"tcp-bulk", "-streams", "3"},
 			{"tcp-rr", "-size", "1"}, {"udp-rr", "-conns", "2"}, {"udp-rr", "-size", "1", "-gap", "1ms"},
 			{"conn-rate", "-parallel", "2"}, {"conn-rate", "-parallel", "1", "-fin", "-time", "20ms"},
 		} {

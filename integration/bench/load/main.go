@@ -8,6 +8,9 @@
 //	benchload tcp-rr   -to 192.0.2.1:5001 -conns 1        request and response, latency
 //	benchload udp-rr   -to 192.0.2.1:5001
 //	benchload conn-rate -to 192.0.2.1:5001 -parallel 8    connect, one request, close
+//	benchload udp-flood -to 192.0.2.1:5001                small packets, faster than any path takes them
+//	benchload syn-flood -to 192.0.2.1:5001                the same with TCP SYNs
+//	benchload sink      -port 5001                        counts and drops them where they arrive
 //
 // Each takes -netns PATH and -cpu LIST: the program enters the namespace, pins
 // itself and executes itself once more, so that every thread is there.
@@ -45,8 +48,9 @@ type options struct {
 	size     int // bytes of a request, or of one write of a stream
 	gap      time.Duration
 	fin      bool // close connections by FIN instead of RST
-	sendfile bool
 	port     int
+	dev      string
+	flows    int
 }
 
 // workload is one subcommand.
@@ -63,6 +67,9 @@ func workloads() []workload {
 		{"tcp-rr", requestFlags, tcpRequests},
 		{"udp-rr", requestFlags, udpRequests},
 		{"conn-rate", connectFlags, connects},
+		{"udp-flood", floodFlags, udpFlood},
+		{"syn-flood", floodFlags, synFlood},
+		{"sink", sinkFlags, sink},
 	}
 }
 
