@@ -32,6 +32,9 @@ const FabricAuto = "auto"
 type Fabric struct {
 	Interface string     `json:"interface"` // or FabricAuto
 	Address   netip.Addr `json:"address"`   // IPv4, of the tunnels; default: the interface's first global one
+	// IO is how tunnel packets come to the workers: by tcx and the punt link, or by
+	// AF_XDP sockets on the interface itself.
+	IO string `json:"io"` // tcx, afxdp
 }
 
 // Upstream is where the controllers are and who we are to them.
@@ -100,6 +103,7 @@ func defaultAgent() *Agent {
 	return &Agent{
 		RunDir:   "/run/vragent",
 		StateDir: "/var/lib/vragent",
+		Fabric:   Fabric{IO: "tcx"},
 		Fastpath: Fastpath{
 			Start:       true,
 			Workers:     1,
@@ -121,6 +125,7 @@ func (a *Agent) check(file string) error {
 	if addr := a.Fabric.Address; addr.IsValid() && (!addr.Is4() || addr.IsLoopback() || addr.IsMulticast() || addr.IsUnspecified()) {
 		c.fail("fabric.address", fmt.Sprintf("%v is not a unicast IPv4 address", addr), "tunnels run over IPv4")
 	}
+	c.oneOf("fabric.io", a.Fabric.IO, "tcx", "afxdp")
 	a.Controller.check(c, a.Kubernetes != nil)
 	if a.Kubernetes != nil {
 		a.Kubernetes.check(c)

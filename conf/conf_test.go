@@ -109,6 +109,8 @@ func TestAgentMistakes(t *testing.T) {
 		"fastpath: [1]":                        `fastpath: is a list, must be a group of keys`,
 		"fabric: {address: x}":                 `fabric.address: "x" is not an IP address such as 192.0.2.1`,
 		`fabric: {address: "2001:db8::1"}`:     `fabric.address: 2001:db8::1 is not a unicast IPv4 address`,
+		"fabric: {io: xdp}":                    `fabric.io: "xdp" is not known (use tcx or afxdp)`,
+		"fabric: {io: 1}":                      `fabric.io: is the number 1, must be a text`,
 		"fabric: {interface: a b}":             `fabric.interface: "a b" is not a name of an interface`,
 		"controller: {addresses: [x]}":         `controller.addresses[0]: "x" is not host:port`,
 		"controller: {ca: ca.crt}":             `controller.ca: "ca.crt" is not an absolute path`,

@@ -44,6 +44,7 @@ func runAll(m *testing.M) int {
 		Nodes:     []string{"node1", "node2"},
 		Workers:   fromEnv("WORKERS", 1),
 		MTU:       fromEnv("MTU", 1500),
+		FabricIO:  os.Getenv("FABRIC_IO"),
 	})
 	code := 1
 	if err := build(ctx, l); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
 	"github.com/vragent/vragent/fastpath/flow/store"
+	"github.com/vragent/vragent/fastpath/link/fabric"
 	"github.com/vragent/vragent/fastpath/link/steer"
 )
 
@@ -41,6 +42,7 @@ func Uninstall(a *conf.Agent, log *slog.Logger) error {
 	}
 	err = errors.Join(
 		kernel.NewHaste(a.RunDir).Close(),
+		fabric.Remove(filepath.Join(a.RunDir, "bpf")),
 		steer.Remove(filepath.Join(a.RunDir, "bpf")),
 		store.Remove(filepath.Join(a.RunDir, "flows")),
 		kernel.RemovePunt(),

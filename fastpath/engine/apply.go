@@ -87,6 +87,9 @@ func (e *engine) apply(p *plane, d *table.Delta) error {
 // come.
 func (e *engine) attach(p *plane, v table.Vif) error {
 	err := p.steer.AttachVif(v)
+	if err == nil && v.Kind == table.VifFabric {
+		err = p.attachFabric(v, e.log)
+	}
 	if err == nil || !e.replaying {
 		return err
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"fmt"
+
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/forward"
 	"github.com/vragent/vragent/fastpath/link/xsk"
@@ -52,30 +54,45 @@ var socketLosses = []struct {
 	name, sentence string
 	of             func(*xsk.Stats) uint64
 }{
-	{"xsk-no-buffer", "A frame for a worker found no free packet buffer (XDP_STATISTICS rx_dropped).",
+	{"no-buffer", "A frame of %s for a worker found no free packet buffer (XDP_STATISTICS rx_dropped).",
 		func(s *xsk.Stats) uint64 { return s.RxDropped }},
-	{"xsk-rx-ring-full", "A worker did not take frames from its receive ring fast enough (rx_ring_full).",
+	{"rx-ring-full", "A worker did not take frames of %s from its receive ring fast enough (rx_ring_full).",
 		func(s *xsk.Stats) uint64 { return s.RxRingFull }},
-	{"xsk-tx-invalid", "The kernel refused a worker's transmit descriptor; this is a bug (tx_invalid_descs).",
+	{"tx-invalid", "The kernel refused a worker's transmit descriptor for %s; this is a bug (tx_invalid_descs).",
 		func(s *xsk.Stats) uint64 { return s.TxInvalid }},
-	{"xsk-device-busy", "The punt link did not take a worker's frame.",
+	{"device-busy", "A worker's frame was not taken by %s.",
 		func(s *xsk.Stats) uint64 { return s.DeviceDrops }},
 }
 
+// socketDrops lists the losses of the workers' sockets on the punt link, and of those
+// on the fabric where there are some.
 func (p *plane) socketDrops() ([]control.DropCounter, error) {
+	out, err := lossesOf("xsk-", "the punt link", len(p.workers), func(i int) []*xsk.Socket { return p.sockets[i : i+1] })
+	nic := p.fabric.nic.Load()
+	if err != nil || nic == nil {
+		return out, err
+	}
+	more, err := lossesOf("fabric-", "the fabric", len(p.workers), nic.Links)
+	return append(out, more...), err
+}
+
+// lossesOf sums up the losses of each worker's sockets on one device.
+func lossesOf(prefix, device string, workers int, of func(worker int) []*xsk.Socket) ([]control.DropCounter, error) {
 	out := make([]control.DropCounter, len(socketLosses))
 	for i, loss := range socketLosses {
-		out[i] = control.DropCounter{Name: loss.name, Sentence: loss.sentence}
+		out[i] = control.DropCounter{Name: prefix + loss.name, Sentence: fmt.Sprintf(loss.sentence, device), PerCore: make([]uint64, workers)}
 	}
-	for _, s := range p.sockets {
-		stats, err := s.Stats()
-		if err != nil {
-			return nil, err
-		}
-		for i, loss := range socketLosses {
-			n := loss.of(&stats)
-			out[i].Count += n
-			out[i].PerCore = append(out[i].PerCore, n)
+	for worker := range workers {
+		for _, s := range of(worker) {
+			stats, err := s.Stats()
+			if err != nil {
+				return nil, err
+			}
+			for i, loss := range socketLosses {
+				n := loss.of(&stats)
+				out[i].Count += n
+				out[i].PerCore[worker] += n
+			}
 		}
 	}
 	return out, nil

@@ -35,6 +35,7 @@ type Config struct {
 	Busy        bool  // poll: busy
 	FlowEntries int   // per worker
 	Frames      int   // packet buffers per worker
+	FabricXDP   bool  // fabric.io: afxdp; else the fabric is steered like everything
 	Log         *slog.Logger
 }
 

@@ -30,6 +30,7 @@ type plane struct {
 	punt     []*net.Interface // both ends
 	memory   *flowMemory
 	steer    *steer.Steer
+	fabric   fabricLinks
 	umem     *xsk.UMEM
 	sockets  []*xsk.Socket
 	shared   *forward.Shared
@@ -72,10 +73,13 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 	if p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, pinsDir), PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers}); err != nil {
 		return err
 	}
-	if p.umem, err = xsk.NewUMEM(cfg.Frames * cfg.Workers); err != nil {
+	if p.umem, err = xsk.NewUMEM(cfg.frames() * cfg.Workers); err != nil {
 		return err
 	}
-	pools := frame.NewPools(cfg.Frames, cfg.Workers)
+	pools := frame.NewPools(cfg.frames(), cfg.Workers)
+	if err := p.openFabric(cfg, pools); err != nil {
+		return err
+	}
 	for i := range cfg.Workers {
 		c := xsk.Config{Ifname: inner.Name, Ifindex: inner.Index, Queue: i, Pool: pools[i], UMEM: p.umem}
 		if i > 0 {
@@ -112,6 +116,9 @@ func (p *plane) begin() error {
 			return err
 		}
 	}
+	if err := p.listenFabric(); err != nil {
+		return err
+	}
 	p.running.Store(true)
 	return nil
 }
@@ -129,8 +136,8 @@ func (p *plane) Run(ctx context.Context, log *slog.Logger) error {
 // guardEvery is how often the punt link is looked at.
 const guardEvery = time.Second
 
-// guard ends the process when somebody took the punt link away: it would be
-// deaf, while a successor finds the link made anew.
+// guard ends the process when somebody took the punt link or the fabric away: it
+// would be deaf, while a successor finds the link made anew.
 func (p *plane) guard(ctx context.Context) error {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
@@ -139,6 +146,9 @@ func (p *plane) guard(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+		if err := p.fabric.check(); err != nil {
+			return err
 		}
 		for _, was := range p.punt {
 			now, err := net.InterfaceByIndex(was.Index)
@@ -197,6 +207,7 @@ func (p *plane) close() error {
 	for _, s := range p.sleepers {
 		errs = append(errs, s.Close())
 	}
+	errs = append(errs, p.fabric.close())
 	for _, s := range p.sockets {
 		errs = append(errs, s.Close())
 	}

@@ -20,7 +20,7 @@ var layers = []struct {
 	{"edges", []string{
 		"plugin/veth", "plugin/verbs",
 		"agent/ledger", "agent/serve", "agent/dial", "agent/enroll", "agent/install", "agent/kernel", "agent/health",
-		"fastpath/link/mem", "fastpath/link/poll", "fastpath/link/xsk", "fastpath/link/steer",
+		"fastpath/link/mem", "fastpath/link/poll", "fastpath/link/xsk", "fastpath/link/fabric", "fastpath/link/steer",
 		"controller/watch", "controller/hub", "controller/api", "controller/certs",
 		"controller/converge", "controller/lease", "controller/write",
 	}},
@@ -37,6 +37,7 @@ var neighbours = map[[2]string]string{
 	{"fastpath/flow", "fastpath/table"}:            "an entry names a label and a next hop by their types",
 	{"fastpath/frame", "fastpath/ring"}:            "a foreign chunk goes home over a ring",
 	{"fastpath/link/steer", "fastpath/link/xsk"}:   "sockets are put into the steering map",
+	{"fastpath/link/fabric", "fastpath/link/xsk"}:  "it binds the sockets",
 	{"controller/audit", "controller/plan"}:        "an audit holds the last plan's model against what others say",
 	{"controller/audit", "controller/plan/blocks"}: "and the leases, by address",
 	{"plugin/verbs", "plugin/veth"}:                "the verbs build and remove the pair",

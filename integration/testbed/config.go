@@ -12,7 +12,7 @@ import (
 const agentConfig = `node: %[1]s
 runDir: %[2]s
 stateDir: %[3]s
-fabric: {interface: eth0}
+fabric: {interface: eth0, io: %[11]s}
 controller:
   addresses: ["%[4]s:%[5]d"]
   ca: %[6]s/ca.crt
@@ -86,7 +86,7 @@ func (l *Lab) configureNode(n *Node) error {
 	}
 	log := filepath.Join(l.LogDir(), "fastpath-"+n.Name+".log")
 	text := fmt.Sprintf(agentConfig, n.Name, n.dir, n.state, routerAddress, southboundPort, l.certDir(),
-		l.Workers, l.Poll, l.Flows, log)
+		l.Workers, l.Poll, l.Flows, log, l.FabricIO)
 	if err := os.WriteFile(n.configFile(), []byte(text), 0o644); err != nil {
 		return err
 	}

@@ -27,7 +27,8 @@ type Config struct {
 	Workers   int      // per fast path; 0: 1
 	Poll      string   // busy, adaptive (default)
 	// Flows is the size of each worker's flow table, in entries; 0: 65536.
-	Flows int
+	Flows    int
+	FabricIO string // tcx (default), afxdp
 	// Progress is told each step as it begins; nil: silence.
 	Progress func(step string)
 }
@@ -76,6 +77,9 @@ func New(c Config) *Lab {
 	}
 	if c.Poll == "" {
 		c.Poll = "adaptive"
+	}
+	if c.FabricIO == "" {
+		c.FabricIO = "tcx"
 	}
 	if c.Flows == 0 {
 		c.Flows = 65536

@@ -14,6 +14,9 @@ func (s *Socket) Receive(b []frame.Desc) int {
 	n := min(s.rx.ready(uint32(len(b))), uint32(len(b)))
 	if n == 0 {
 		s.refill() // after starvation nothing arrives that could cause it
+		if s.busy {
+			s.call()
+		}
 		return 0
 	}
 	i := s.rx.mine % ringSize
@@ -33,13 +36,14 @@ func (s *Socket) Receive(b []frame.Desc) int {
 // pool: the replies and fragments a worker makes itself must not starve while the
 // kernel holds buffers for what may come.
 func (s *Socket) refill() {
-	batch, reserve := min(64, s.pool.Cap()/8), min(256, s.pool.Cap()/8)
-	room := int(s.fill.room(ringSize))
-	if room < batch {
+	batch, reserve := min(64, s.pool.Cap()/8, s.most/2), min(256, s.pool.Cap()/8)
+	held := int(s.fill.mine - s.rx.mine) // what it lost on the way it uses again
+	room := min(int(s.fill.room(ringSize)), s.most-held)
+	if room < max(batch, 1) {
 		return
 	}
 	free := s.pool.Len() - reserve
-	if free < batch {
+	if free < max(batch, 1) {
 		return
 	}
 	room = min(room, free)
@@ -53,8 +57,14 @@ func (s *Socket) refill() {
 	}
 	s.fill.produced()
 	if s.fill.needWakeup() { // never in copy mode; a driver that starved waits for it
-		unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+		s.call()
 	}
+}
+
+// call lets the driver receive: it is told that there are chunks again, or, busy
+// polling, runs here.
+func (s *Socket) call() {
+	unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
 }
 
 // Transmit implements link.Link.
@@ -82,9 +92,16 @@ const stall = 3
 
 // Flush implements link.Link. In copy mode the kernel sends only inside a system
 // call, and a bounded number of frames: kick until it took all. What the device
-// does not take now (it is down, or too much is on its way) stays in the ring.
+// does not take now (it is down, or too much is on its way) stays in the ring. A
+// driver with zero-copy sends by itself, once it runs.
 func (s *Socket) Flush() {
 	left := s.tx.pending()
+	if s.zeroCopy {
+		if left > 0 && s.tx.needWakeup() {
+			s.kick()
+		}
+		left = 0
+	}
 	for idle := 0; left > 0 && idle < stall; idle++ {
 		if !s.kick() {
 			break

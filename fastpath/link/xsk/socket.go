@@ -25,8 +25,19 @@ const (
 	releaseTime = 2 * time.Second
 )
 
-// Config says where a socket is bound. All fields but Shared are required; of
-// Ifname and Ifindex, one is.
+// Mode is how frames pass between the memory and the device.
+type Mode uint8
+
+const (
+	Copy     Mode = iota // the kernel copies them; every device can
+	ZeroCopy             // the driver uses the memory itself
+	// ZeroCopySingle is ZeroCopy of a driver that cannot do it with packets of
+	// several chunks: those are lost.
+	ZeroCopySingle
+)
+
+// Config says where a socket is bound. Pool, UMEM and one of Ifname and Ifindex are
+// required.
 type Config struct {
 	Ifname  string
 	Ifindex int
@@ -34,28 +45,38 @@ type Config struct {
 	Pool    *frame.Pool // the worker's
 	UMEM    *UMEM
 	// Shared is the socket of another queue that registered UMEM; nil for the
-	// first one, which registers it.
+	// first one, which registers it. A UMEM may be registered several times: the
+	// mode is a property of the registration, which sockets that share it inherit.
 	Shared *Socket
+	Mode   Mode
+	// Busy makes the driver's half of the work run inside the worker's system calls,
+	// on the worker's core, where the driver can.
+	Busy bool
+	// Empty: the kernel is given no chunks until Fill.
+	Empty bool
 }
 
 // Socket implements link.Link on one queue of a device.
 type Socket struct {
 	// Set once by Open.
-	fd     int
-	pool   *frame.Pool
-	limits []string
+	fd       int
+	pool     *frame.Pool
+	limits   []string
+	zeroCopy bool
+	busy     bool // Receive calls the driver
 
 	// Owned by the worker. The kernel is at the other end of each.
 	rx   ring[frame.Desc] // we consume
 	tx   ring[frame.Desc] // we produce
 	fill ring[uint64]     // we produce: chunks for the kernel to receive into
 	done ring[uint64]     // we consume: chunks of frames that left
+	most int              // chunks the kernel may hold for frames to come
 
 	count counters // written by the worker, read by anyone
 }
 
-// Open binds a socket to a queue in copy mode, with multi-buffer packets, and
-// fills its fill ring from the pool. The queue's XDP program must be told of it
+// Open binds a socket to a queue, for packets of any number of chunks unless the mode
+// says otherwise, and fills its fill ring from the pool. The queue's XDP program must be told of it
 // (FD) before it receives anything.
 func Open(cfg Config) (*Socket, error) {
 	s, err := open(cfg)
@@ -76,15 +97,24 @@ func open(cfg Config) (*Socket, error) {
 	if err := cfg.resolve(); err != nil {
 		return nil, err
 	}
-	s := &Socket{fd: -1, pool: cfg.Pool}
-	for _, step := range []func(*Config) error{s.create, s.register, s.rings, s.tune, s.bind} {
+	s := &Socket{fd: -1, pool: cfg.Pool, zeroCopy: cfg.Mode != Copy}
+	for _, step := range []func(*Config) error{s.create, s.register, s.rings, s.tune, s.bind, s.prefer} {
 		if err := step(&cfg); err != nil {
 			s.Close()
 			return nil, err
 		}
 	}
-	s.refill()
+	if !cfg.Empty {
+		s.Fill(2 * ringSize)
+	}
 	return s, nil
+}
+
+// Fill lets the kernel hold at most that many chunks for frames to come, and gives
+// it the first. Only the worker calls it, or somebody before the worker runs.
+func (s *Socket) Fill(most int) {
+	s.most = most
+	s.refill()
 }
 
 func (c *Config) resolve() error {
@@ -172,7 +202,9 @@ func (s *Socket) bind(cfg *Config) error {
 		sa.Flags = unix.XDP_SHARED_UMEM // and nothing else: the rest is inherited
 		sa.SharedUmemFD = uint32(cfg.Shared.fd)
 	} else {
-		sa.Flags = unix.XDP_COPY | unix.XDP_USE_NEED_WAKEUP | unix.XDP_USE_SG
+		sa.Flags = unix.XDP_USE_NEED_WAKEUP | [...]uint16{
+			Copy: unix.XDP_COPY | unix.XDP_USE_SG, ZeroCopy: unix.XDP_ZEROCOPY | unix.XDP_USE_SG, ZeroCopySingle: unix.XDP_ZEROCOPY,
+		}[cfg.Mode]
 	}
 	deadline := time.Now().Add(releaseTime)
 	for {
@@ -190,6 +222,32 @@ func (s *Socket) bind(cfg *Config) error {
 			return nil
 		}
 	}
+}
+
+// Busy polling (SO_PREFER_BUSY_POLL).
+const (
+	busyTime   = 20 // microseconds a call may wait for the driver; ours do not wait
+	busyBudget = 64 // frames the driver handles in one call
+)
+
+// prefer makes the driver leave its queue to our system calls. Its interrupts are
+// held back for as long as the device's napi_defer_hard_irqs and gro_flush_timeout
+// say: both are the administrator's. Since Linux 6.11 a driver that does not name its
+// queue's NAPI (veth, i40e, ixgbe) would not be called, without a word.
+func (s *Socket) prefer(cfg *Config) error {
+	if !cfg.Busy {
+		return nil
+	}
+	id, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_INCOMING_NAPI_ID)
+	for _, opt := range [][2]int{{unix.SO_PREFER_BUSY_POLL, 1}, {unix.SO_BUSY_POLL, busyTime}, {unix.SO_BUSY_POLL_BUDGET, busyBudget}} {
+		if err == nil && id > 0 {
+			err = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, opt[0], opt[1])
+		}
+	}
+	if s.busy = err == nil && id > 0; !s.busy {
+		s.limits = append(s.limits, fmt.Sprintf("The driver of %s cannot be polled by the workers: its part of the work runs beside them, in soft interrupts.", cfg.device()))
+	}
+	return nil
 }
 
 // FD is the socket's file descriptor, valid until Close.
