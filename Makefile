@@ -95,9 +95,32 @@ demo-down: ## remove every trace of the demo
 deps-demo:
 	@integration/deps.sh demo
 
+# ROUNDS of the benchmark, SUBJECTS and WORKLOADS by name (empty: all), TIME: factor
+# for the length of every sample, RESULTS: folder.
+ROUNDS  ?= 5
+TIME    ?= 1
+RESULTS ?= integration/bench/results
+BENCH   = build/tools/bench -rounds $(ROUNDS) -time $(TIME) -out $(RESULTS) -subjects '$(SUBJECTS)' -workloads '$(WORKLOADS)' \
+	-k8s "$$(bash -c '. integration/cluster/lib.sh; echo $$BIN')"
+
+.PHONY: bench-build
+bench-build: build
+	integration/deps.sh bench
+	integration/cluster/deps.sh kube-proxy
+	$(BUILD) -o build/tools/bench ./integration/bench
+	$(BUILD) -o build/tools/benchload ./integration/bench/load
+
 .PHONY: bench
-bench: ## benchmarks of the packet path
-	$(GO) test -run '^$$' -bench . -benchmem ./fastpath/...
+bench: bench-build ## this router beside kube-proxy, VXLAN, Open vSwitch, DPDK, interleaved; half an hour (root): ROUNDS=2 SUBJECTS=ours-auto,bridge WORKLOADS=tcp-rr
+	$(BENCH)
+
+.PHONY: bench-smoke
+bench-smoke: ROUNDS = 1
+bench-smoke: TIME = 0.1
+bench-smoke: RESULTS = build/bench-smoke
+bench-smoke: SUBJECTS = ours-off,ours-auto,bridge,nftables,iptables,veth,loopback
+bench-smoke: bench-build ## one short round of it: does everything run? (root)
+	$(BENCH) -void-is-fine
 
 .PHONY: bench-micro
 bench-micro: ## the user plane alone on in-memory links, per stage, into integration/bench/results/micro.txt (two minutes)
