@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"github.com/vragent/vragent/fastpath/forward/card"
 	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
@@ -9,8 +10,7 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// maxChunks bounds a packet's buffers: 6 of 3,840 bytes carry a jumbo frame.
-const maxChunks = 6
+const maxChunks = card.MaxChunks // of a packet
 
 // parcel is what travels with a packet to another worker: where its bytes are,
 // and what is known that they do not say. The packet begins at off (Ethernet) of
@@ -21,6 +21,7 @@ type parcel struct {
 	total    int // bytes of all buffers, from off
 	tail     [maxChunks - 1]frame.Desc
 	tails    int
+	offload  frame.Offload // what its sender left to a network card: us
 
 	resolved     bool  // the ports of a fragment are known: sport, dport
 	clashes      uint8 // how often the reverse key was taken
@@ -88,6 +89,7 @@ func (w *Worker) take(d []frame.Desc) {
 	*p = pkt{chunk: w.mem.Chunk(d[0].Addr), live: true}
 	p.addr, p.total = frame.Base(d[0].Addr), int(d[0].Len)
 	p.off = int(d[0].Addr - p.addr)
+	p.offload = frame.OffloadOf(d[0].Options)
 	p.end = p.off + p.total
 	w.count.RxPackets++
 	for i := range d {

@@ -40,7 +40,7 @@ type node struct {
 	next    int                 // worker that receives next: steering is best effort
 }
 
-const chunks = 512
+const chunks, larges = 512, 8 // buffers of each worker
 
 func newBed(t *testing.T) *bed {
 	return &bed{t: t, nodes: map[string]*node{}, now: 1e12}
@@ -48,8 +48,8 @@ func newBed(t *testing.T) *bed {
 
 func (b *bed) node(name, addr string, workers, flows int) *node {
 	n := &node{bed: b, name: name, addr: addr, builder: table.NewBuilder(), vifs: map[string]table.VifID{}, sent: map[string][][]byte{}}
-	memory := make(frame.Memory, chunks*workers*frame.ChunkSize)
 	n.pools = frame.NewPools(chunks, workers)
+	memory := make(frame.Memory, frame.AddLarge(n.pools, larges))
 	tables := make([]*flow.Table, workers)
 	for i := range tables {
 		tb, err := flow.New(make([]byte, flow.MemorySize(flows)), i, 1)
@@ -241,6 +241,9 @@ func (b *bed) frames() {
 		for i, p := range n.pools {
 			if p.Len() != chunks {
 				b.t.Errorf("%s worker %d: %d of %d packet buffers are free", n.name, i, p.Len(), chunks)
+			}
+			if free := largeLen(p); free != larges {
+				b.t.Errorf("%s worker %d: %d of %d large buffers are free", n.name, i, free, larges)
 			}
 			c := &n.workers[i].count
 			in += c.RxPackets + c.Answers + c.Fragments

@@ -20,6 +20,9 @@ func (w *Worker) classify() {
 			continue
 		}
 		r := examine(w.view.Tables, p)
+		if p.offload != 0 && r == reason.None {
+			r = w.believe(p)
+		}
 		w.countReceived(p)
 		switch {
 		case r != reason.None:

@@ -14,8 +14,11 @@ type door struct {
 	// own is the only vif whose frames leave by this link: they go out as they are.
 	// 0: frames of several do, and name their vif in the Ethernet source.
 	own table.VifID
-	tx  []frame.Desc
-	n   int // descriptors in tx
+	// card: the link takes packets as a network card would, whole and unfinished
+	// (frame.Offload).
+	card bool
+	tx   []frame.Desc
+	n    int // descriptors in tx
 }
 
 // AddLink gives the worker another link beside the punt link, and returns its
@@ -23,9 +26,17 @@ type door struct {
 // everywhere; frames leave by it once Exit says so. own is the vif of the link if
 // it has but one, else 0. What the worker's Sleeper must do is the caller's.
 func (w *Worker) AddLink(l link.Link, own table.VifID) (number int) {
+	return w.addDoor(door{link: l, own: own})
+}
+
+// AddCard is AddLink for a link of many vifs that takes packets as a network card does.
+func (w *Worker) AddCard(l link.Link) (number int) { return w.addDoor(door{link: l, card: true}) }
+
+func (w *Worker) addDoor(d door) (number int) {
+	d.tx = make([]frame.Desc, txSize)
 	w.Do(func() {
 		number = len(w.doors)
-		w.doors = append(w.doors, door{link: l, own: own, tx: make([]frame.Desc, txSize)})
+		w.doors = append(w.doors, d)
 	})
 	return number
 }

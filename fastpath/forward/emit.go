@@ -27,6 +27,10 @@ func (w *Worker) emit() {
 }
 
 func (w *Worker) emitOne(p *pkt) {
+	if p.offload != 0 {
+		w.emitWhole(p)
+		return
+	}
 	mtu := w.mtu(p.nh)
 	if p.Info.Len > mtu && (p.Info.DF || p.Info.V6) && !p.answer {
 		w.tooBig(p, mtu)
@@ -38,6 +42,11 @@ func (w *Worker) emitOne(p *pkt) {
 	if !p.answer && !w.rewriteOne(p, mtu) {
 		return
 	}
+	w.fit(p, mtu)
+}
+
+// fit pushes p, in fragments where it must be.
+func (w *Worker) fit(p *pkt, mtu int) {
 	switch {
 	case p.Info.Len <= mtu:
 		w.push(p)
@@ -148,9 +157,9 @@ func (w *Worker) queue(p *pkt, v *table.VifEntry) {
 		w.transmit(d)
 	}
 	size := p.end - p.off
-	d.tx[d.n] = frame.Desc{Addr: p.addr + uint64(p.off), Len: uint32(size)}
+	d.tx[d.n] = frame.Desc{Addr: p.addr + uint64(p.off), Len: uint32(size), Options: p.offload.Options()}
 	for _, t := range p.tail[:p.tails] {
-		d.tx[d.n].Options = frame.Contd
+		d.tx[d.n].Options |= frame.Contd
 		d.n++
 		d.tx[d.n] = frame.Desc{Addr: t.Addr, Len: t.Len}
 		size += int(t.Len)

@@ -103,5 +103,6 @@ func (w *Worker) replace(p *pkt, n int) {
 	p.off, p.end, p.total = replyAt-packet.EthernetLen, replyAt+n, n+packet.EthernetLen
 	packet.ParseIP(p.data(), replyAt, n, &p.Info)
 	p.Info.L3, p.Info.Len = replyAt, n
+	p.offload = 0
 	p.answer = true
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/card"
 	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/fragment"
@@ -27,22 +28,24 @@ type Worker struct {
 	flows   *flow.Table
 
 	// Owned by the worker's thread.
-	view   decide.View        // of this turn
-	now    uint32             // ticks of this turn
-	batch  [2 * batchSize]pkt // received here, then handed over by others
-	n      int
-	rx     [batchSize]frame.Desc
-	doors  []door           // the first is the punt link
-	exits  []uint8          // by vif id: index in doors
-	wake   [maxWorkers]bool // workers to wake at the end of the turn
-	frags  fragment.Ports
-	aging  aging
-	quota  []uint32 // forward entries per key next hop
-	answer [answerSize]byte
-	gather [1 << 16]byte   // a packet to be fragmented
-	decide decide.Decision // of the packet at hand
-	in     message         // received last
-	out    message         // built for a packet
+	view      decide.View        // of this turn
+	now       uint32             // ticks of this turn
+	batch     [2 * batchSize]pkt // received here, then handed over by others
+	n         int
+	rx        [batchSize]frame.Desc
+	doors     []door           // the first is the punt link
+	exits     []uint8          // by vif id: index in doors
+	wake      [maxWorkers]bool // workers to wake at the end of the turn
+	frags     fragment.Ports
+	aging     aging
+	quota     []uint32 // forward entries per key next hop
+	answer    [answerSize]byte
+	gather    [1 << 16]byte   // a packet to be fragmented
+	cutter    card.Cutter     // of the packet at hand
+	segmented card.Segment    // by cutter
+	decide    decide.Decision // of the packet at hand
+	in        message         // received last
+	out       message         // built for a packet
 	// lastReverse is the index of the reverse entry inserted last.
 	lastReverse uint32
 	count       counters
@@ -72,6 +75,7 @@ func newWorker(s *Shared, id int, punt link.Link, sleeper link.Sleeper) *Worker 
 		pool: s.opts.Pools[id], mem: s.opts.Memory, flows: s.opts.Flows[id],
 		calls: make(chan call, 16),
 	}
+	w.cutter.Memory, w.cutter.Pool = w.mem, w.pool
 	w.AddLink(punt, 0)
 	w.view = decide.View{Tables: s.tables.Load(), Clients: s.opts.Clients}
 	w.count.init()

@@ -9,6 +9,11 @@ const (
 	// descriptors for a jumbo packet.
 	ChunkSize = 4096
 
+	// LargeSize is the size in bytes of the few buffers that hold what does not fit
+	// the first chunk of a packet of 64 KiB, in one piece: a packet that a network
+	// card is to cut comes whole.
+	LargeSize = 64 << 10
+
 	// Headroom is the number of bytes the kernel leaves free in front of every
 	// received packet, and of each further chunk of it (XDP_PACKET_HEADROOM).
 	Headroom = 256
@@ -32,9 +37,10 @@ type Desc struct {
 // Memory is all chunks of all workers.
 type Memory []byte
 
-// Bytes returns what d describes. Its capacity ends with the chunk.
+// Bytes returns what d describes. Its capacity ends with the chunk, or with the
+// bytes in a large buffer.
 func (m Memory) Bytes(d Desc) []byte {
-	end := Base(d.Addr) + ChunkSize
+	end := max(Base(d.Addr)+ChunkSize, d.Addr+uint64(d.Len))
 	return m[d.Addr : d.Addr+uint64(d.Len) : end]
 }
 

@@ -115,3 +115,58 @@ func BenchmarkGetPut(b *testing.B) {
 		p.Put(a)
 	}
 }
+
+// TestLarge: large buffers lie behind the chunks, aligned and apart, and find home from
+// any worker and by any address inside.
+func TestLarge(t *testing.T) {
+	pools := frame.NewPools(3, 2)
+	size := frame.AddLarge(pools, 2)
+	if want := frame.LargeSize + 4*frame.LargeSize; size != want { // six chunks, rounded up
+		t.Errorf("memory of %d bytes, want %d", size, want)
+	}
+	seen := map[uint64]bool{}
+	for i, p := range pools {
+		for range 2 {
+			addr, ok := p.GetLarge()
+			if !ok || addr%frame.LargeSize != 0 || addr < frame.LargeSize || seen[addr] {
+				t.Fatalf("worker %d: buffer at %d, %v", i, addr, ok)
+			}
+			seen[addr] = true
+		}
+		if _, ok := p.GetLarge(); ok {
+			t.Errorf("worker %d has a third buffer", i)
+		}
+		if p.Len() != 3 {
+			t.Errorf("worker %d has %d chunks", i, p.Len())
+		}
+	}
+	for addr := range seen {
+		pools[0].Put(addr + frame.LargeSize - 1)
+	}
+	for i, p := range pools {
+		for range 2 {
+			if _, ok := p.GetLarge(); !ok {
+				t.Errorf("worker %d misses a buffer", i)
+			}
+		}
+	}
+	if _, ok := frame.NewPools(3, 1)[0].GetLarge(); ok {
+		t.Error("a buffer where there are none")
+	}
+}
+
+func TestOffload(t *testing.T) {
+	for _, udp := range []bool{false, true} {
+		for _, start := range []uint16{0, 34, frame.OffloadStartMax} {
+			for _, size := range []uint16{0, 1, 65535} {
+				o := frame.OffloadOf(frame.NewOffload(udp, start, size).Options() | frame.Contd)
+				if !o.Partial() || o.UDP() != udp || o.Start() != int(start) || o.Size() != int(size) || o&frame.OffloadLarge != 0 {
+					t.Errorf("%v, %d, %d: %#x", udp, start, size, o)
+				}
+			}
+		}
+	}
+	if o := frame.OffloadOf(frame.Contd); o != 0 || o.Partial() {
+		t.Errorf("nothing is %#x", o)
+	}
+}

@@ -8,9 +8,10 @@ import "github.com/vragent/vragent/fastpath/ring"
 type Pool struct {
 	// Set once by NewPools.
 	first, last uint64               // the chunks at home here: first <= addr < last
-	span        uint64               // bytes at home with each worker
+	base, span  uint64               // where the chunks of all workers begin; bytes at home with each
 	outbound    []*ring.SPSC[uint64] // by home; nil for ourselves
 	inbound     []*ring.SPSC[uint64] // by sender; nil for ourselves
+	large       *Pool                // of buffers of LargeSize; nil: there are none
 
 	// Owned by the worker.
 	free []uint64 // a stack: the chunk last used is the one still in the cache
@@ -18,17 +19,30 @@ type Pool struct {
 
 // NewPools returns a full pool for each worker. Worker i is home of the chunks
 // [i*chunks, (i+1)*chunks).
-func NewPools(chunks, workers int) []*Pool {
-	span := uint64(chunks) * ChunkSize
+func NewPools(chunks, workers int) []*Pool { return newPools(0, ChunkSize, chunks, workers) }
+
+// AddLarge gives each worker so many buffers of LargeSize besides, behind the chunks
+// of all, and returns the size of the memory that holds both, in bytes.
+func AddLarge(pools []*Pool, each int) int {
+	base := (uint64(len(pools))*pools[0].span + LargeSize - 1) &^ (LargeSize - 1)
+	for i, large := range newPools(base, LargeSize, each, len(pools)) {
+		pools[i].large = large
+	}
+	return int(base) + LargeSize*each*len(pools)
+}
+
+// newPools returns pools of buffers of size bytes, a power of two, from base on.
+func newPools(base, size uint64, chunks, workers int) []*Pool {
+	span := uint64(chunks) * size
 	pools := make([]*Pool, workers)
 	for i := range pools {
-		first := uint64(i) * span
-		p := &Pool{first: first, last: first + span, span: span}
+		first := base + uint64(i)*span
+		p := &Pool{first: first, last: first + span, base: base, span: span}
 		p.outbound = make([]*ring.SPSC[uint64], workers)
 		p.inbound = make([]*ring.SPSC[uint64], workers)
 		p.free = make([]uint64, 0, chunks)
-		for addr := p.last; addr > first; addr -= ChunkSize {
-			p.free = append(p.free, addr-ChunkSize)
+		for addr := p.last; addr > first; addr -= size {
+			p.free = append(p.free, addr-size)
 		}
 		pools[i] = p
 	}
@@ -67,16 +81,40 @@ func (p *Pool) collect() bool {
 	return len(p.free) > 0
 }
 
-// Put gives back the chunk that contains addr, whoever is its home. A chunk
-// given back twice would be two packets at once; the pool panics when it can tell.
+// GetLarge is Get for a buffer of LargeSize.
+func (p *Pool) GetLarge() (addr uint64, ok bool) {
+	if p.large == nil {
+		return 0, false
+	}
+	return p.large.Get()
+}
+
+// Put gives back the chunk or large buffer that contains addr, whoever is its home.
+// One given back twice would be two packets at once; the pool panics when it can tell.
 func (p *Pool) Put(addr uint64) {
 	addr = Base(addr)
 	if addr < p.first || addr >= p.last {
-		if !p.outbound[addr/p.span].Push(addr) {
-			panic("frame: a chunk of another worker was given back twice")
-		}
+		p.putForeign(addr)
 		return
 	}
+	p.put(addr)
+}
+
+// putForeign takes what is no chunk of this worker.
+func (p *Pool) putForeign(addr uint64) {
+	if l := p.large; l != nil && addr >= l.base {
+		if addr &^= LargeSize - 1; addr >= l.first && addr < l.last {
+			l.put(addr)
+			return
+		}
+		p = l
+	}
+	if !p.outbound[(addr-p.base)/p.span].Push(addr) {
+		panic("frame: a chunk of another worker was given back twice")
+	}
+}
+
+func (p *Pool) put(addr uint64) {
 	if len(p.free) == cap(p.free) {
 		panic("frame: a chunk was given back twice")
 	}

@@ -53,6 +53,18 @@ func fix(b []byte, at int, change uint64) {
 	put16(b[at:], ^fold(uint64(^be16(b[at:]))+change))
 }
 
+// unfinished is fix for a checksum that is not finished: the field is a sum, not its
+// complement, and covers the pseudo-header alone.
+func unfinished(b []byte, at int, change uint64) { put16(b[at:], fold(uint64(be16(b[at:]))+change)) }
+
+// checksumAt is where the checksum of TCP or UDP lies in its header.
+func checksumAt(proto uint8) int {
+	if proto == ProtoUDP {
+		return udpChecksum
+	}
+	return tcpChecksum
+}
+
 // fixUDP is fix where 0 means that the sender computed none, and stays; a
 // computed 0 is sent as 0xffff (RFC 768).
 func fixUDP(b []byte, at int, change uint64) {

@@ -18,6 +18,10 @@ func ClampMSS(b []byte, in *Info, mtu int) bool {
 	if at == 0 || int(be16(h[at:])) <= limit {
 		return false
 	}
+	if in.Partial { // not summed yet
+		put16(h[at:], uint16(limit))
+		return true
+	}
 	// The option may stand at an odd offset; then its value is spread over two
 	// words of the checksum. Counting the bytes around it makes it whole again.
 	word := h[at&^1 : at&^1+2+2*(at&1)]

@@ -30,6 +30,10 @@ type Info struct {
 	// In an IPv6 tail fragment Proto is what its fragment header says.
 	Tuple Tuple
 
+	// Partial: the L4 checksum is unfinished (see segment.go). Set by the caller, who
+	// knows; ParseIP clears it.
+	Partial bool
+
 	TCPFlags           uint8
 	ICMPType, ICMPCode uint8
 	ND                 uint8 // ICMPv6 type 133..137: RS, RA, NS, NA, redirect; else 0

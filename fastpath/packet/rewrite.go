@@ -49,6 +49,10 @@ func rewriteL4(h []byte, in *Info, to *Tuple, addrs uint64) (sctp bool) {
 	put16(h[0:], to.Sport)
 	put16(h[2:], to.Dport)
 	ports := change(uint64(from.Sport)+uint64(from.Dport), uint64(to.Sport)+uint64(to.Dport))
+	if in.Partial {
+		unfinished(h, checksumAt(from.Proto), addrs)
+		return false
+	}
 	switch from.Proto {
 	case ProtoTCP:
 		if len(h) >= tcpChecksum+2 { // not so in the eight bytes an ICMP error may quote

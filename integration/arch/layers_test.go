@@ -20,7 +20,7 @@ var layers = []struct {
 	{"edges", []string{
 		"plugin/veth", "plugin/verbs",
 		"agent/ledger", "agent/serve", "agent/dial", "agent/enroll", "agent/install", "agent/kernel", "agent/health",
-		"fastpath/link/mem", "fastpath/link/poll", "fastpath/link/xsk", "fastpath/link/fabric", "fastpath/link/steer",
+		"fastpath/link/mem", "fastpath/link/poll", "fastpath/link/tap", "fastpath/link/xsk", "fastpath/link/fabric", "fastpath/link/steer",
 		"controller/watch", "controller/hub", "controller/api", "controller/certs",
 		"controller/converge", "controller/lease", "controller/write",
 	}},

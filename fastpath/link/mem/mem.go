@@ -24,7 +24,6 @@ type Link struct {
 	// Blind drops what is transmitted instead of keeping it for Sent, so that
 	// benchmarks do not allocate.
 	Blind bool
-
 	// Set once by New.
 	memory frame.Memory
 	pool   *frame.Pool
@@ -35,11 +34,23 @@ type Link struct {
 
 	// Shared under mu.
 	mu      sync.Mutex
-	arena   []byte // injected frames, one behind the other
-	ends    []int  // of each in arena
-	next    int    // the first not yet received
-	sent    [][]byte
+	arena   []byte     // injected frames, one behind the other
+	in      []injected // each in arena
+	next    int        // the first not yet received
+	sent    []sent
 	flushes int
+}
+
+// injected is a frame that waits, and where it ends in the arena.
+type injected struct {
+	end     int
+	card    bool // its sender has a network card that does the rest
+	offload frame.Offload
+}
+
+type sent struct {
+	frame   []byte
+	offload frame.Offload
 }
 
 // New returns a link whose frames live in memory; the worker's free chunks are in pool.
@@ -52,10 +63,18 @@ func New(memory frame.Memory, pool *frame.Pool) *Link {
 func (l *Link) Beside(first *Link) { l.wake = first.wake }
 
 // Inject queues a copy of a whole Ethernet frame for Receive.
-func (l *Link) Inject(frame []byte) {
+func (l *Link) Inject(b []byte) { l.inject(b, injected{}) }
+
+// InjectCard is Inject for a frame that its sender left to a network card to finish. It
+// is laid out as package tap does: what does not fit the first chunk in one large
+// buffer, which the pool must have.
+func (l *Link) InjectCard(b []byte, o frame.Offload) { l.inject(b, injected{card: true, offload: o}) }
+
+func (l *Link) inject(b []byte, in injected) {
 	l.mu.Lock()
-	l.arena = append(l.arena, frame...)
-	l.ends = append(l.ends, len(l.arena))
+	l.arena = append(l.arena, b...)
+	in.end = len(l.arena)
+	l.in = append(l.in, in)
 	l.mu.Unlock()
 	l.Wake()
 }
@@ -67,22 +86,45 @@ func (l *Link) Receive(b []frame.Desc) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
-	for l.next < len(l.ends) {
+	for l.next < len(l.in) {
 		start := 0
 		if l.next > 0 {
-			start = l.ends[l.next-1]
+			start = l.in[l.next-1].end
 		}
-		data := l.arena[start:l.ends[l.next]]
+		in := l.in[l.next]
+		data := l.arena[start:in.end]
 		k := max(1, (len(data)+Payload-1)/Payload)
+		if in.card {
+			k = min(k, 2)
+		}
 		if n+k > len(b) || l.pool.Len() < k {
 			return n
 		}
-		l.spread(data, b[n:n+k])
+		if in.card && k == 2 {
+			l.large(data, b[n:])
+			in.offload |= frame.OffloadLarge
+		} else {
+			l.spread(data, b[n:n+k])
+		}
+		b[n].Options |= in.offload.Options()
 		n += k
 		l.next++
 	}
-	l.arena, l.ends, l.next = l.arena[:0], l.ends[:0], 0
+	l.arena, l.in, l.next = l.arena[:0], l.in[:0], 0
 	return n
+}
+
+// large puts what of data does not fit a chunk into a large buffer. Where there is
+// none, the test has asked for too much.
+func (l *Link) large(data []byte, run []frame.Desc) {
+	l.spread(data[:Payload], run[:1])
+	addr, ok := l.pool.GetLarge()
+	if !ok {
+		panic("mem: no large buffer")
+	}
+	run[0].Options = frame.Contd
+	run[1] = frame.Desc{Addr: addr, Len: uint32(len(data) - Payload)}
+	copy(l.memory.Bytes(run[1]), data[Payload:])
 }
 
 // spread copies data into as many chunks as there are descriptors in run.
@@ -113,10 +155,10 @@ func (l *Link) Transmit(b []frame.Desc) int {
 	for _, d := range b[:n] {
 		if !l.Blind {
 			if start {
-				l.sent = append(l.sent, nil)
+				l.sent = append(l.sent, sent{offload: frame.OffloadOf(d.Options)})
 			}
 			last := &l.sent[len(l.sent)-1]
-			*last = append(*last, l.memory.Bytes(d)...)
+			last.frame = append(last.frame, l.memory.Bytes(d)...)
 		}
 		start = d.Options&frame.Contd == 0
 		l.pool.Put(d.Addr)
@@ -138,7 +180,7 @@ func (l *Link) Pending() bool { return false }
 // Wait implements link.Sleeper.
 func (l *Link) Wait(timeout time.Duration) {
 	l.mu.Lock()
-	ready := l.next < len(l.ends)
+	ready := l.next < len(l.in)
 	l.mu.Unlock()
 	if ready {
 		return
@@ -162,11 +204,19 @@ func (l *Link) Wake() {
 // Sent returns a copy of every frame transmitted since the last call, in one
 // piece each.
 func (l *Link) Sent() [][]byte {
+	frames, _ := l.SentCard()
+	return frames
+}
+
+// SentCard is Sent with what of each frame was left to a network card.
+func (l *Link) SentCard() (frames [][]byte, offloads []frame.Offload) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.sent
+	for _, s := range l.sent {
+		frames, offloads = append(frames, s.frame), append(offloads, s.offload)
+	}
 	l.sent = nil
-	return s
+	return frames, offloads
 }
 
 // Flushes returns how often the worker has called Flush.
