@@ -95,9 +95,32 @@ demo-down: ## remove every trace of the demo
 deps-demo:
 	@integration/deps.sh demo
 
+# ROUNDS of the benchmark, SUBJECTS and WORKLOADS by name (empty: all), TIME: factor
+# for the length of every sample, RESULTS: folder.
+ROUNDS  ?= 5
+TIME    ?= 1
+RESULTS ?= integration/bench/results
+BENCH   = build/tools/bench -rounds $(ROUNDS) -time $(TIME) -out $(RESULTS) -subjects '$(SUBJECTS)' -workloads '$(WORKLOADS)' \
+	-k8s "$$(bash -c '. integration/cluster/lib.sh; echo $$BIN')"
+
+.PHONY: bench-build
+bench-build: build
+	integration/deps.sh bench
+	integration/cluster/deps.sh kube-proxy
+	$(BUILD) -o build/tools/bench ./integration/bench
+	$(BUILD) -o build/tools/benchload ./integration/bench/load
+
 .PHONY: bench
-bench: ## benchmarks of the packet path
-	$(GO) test -run '^$$' -bench . -benchmem ./fastpath/...
+bench: bench-build ## this router beside kube-proxy, VXLAN, Open vSwitch, DPDK, interleaved; half an hour (root): ROUNDS=2 SUBJECTS=ours-auto,bridge WORKLOADS=tcp-rr
+	$(BENCH)
+
+.PHONY: bench-smoke
+bench-smoke: ROUNDS = 1
+bench-smoke: TIME = 0.1
+bench-smoke: RESULTS = build/bench-smoke
+bench-smoke: SUBJECTS = ours-off,ours-auto,bridge,nftables,iptables,veth,loopback
+bench-smoke: bench-build ## one short round of it: does everything run? (root)
+	$(BENCH) -void-is-fine
 
 .PHONY: bench-micro
 bench-micro: ## the user plane alone on in-memory links, per stage, into integration/bench/results/micro.txt (two minutes)
@@ -132,11 +155,12 @@ cluster: cluster-deps images ## a Kubernetes cluster of NODES nodes on this mach
 	integration/cluster/install.sh $(IMAGE)
 
 .PHONY: cluster-test
-cluster-test: ## tests on a cluster, which is brought up if there is none (root): TESTFLAGS="-run TestDNS"
+cluster-test: ## all tests on a cluster, which is brought up if there is none, an hour (root); OUTAGE=5m: longer; TESTFLAGS="-run TestDNS": only that
 	@[ -s build/cluster/settings ] || $(MAKE) cluster
 	@rm -rf build/cluster-results
 	$(GO) test -count=1 -v -timeout 90m $(TESTFLAGS) ./integration/cluster
-	@cat build/cluster-results/*.txt
+	@cat build/cluster-results/*.txt 2>/dev/null || true
+	$(if $(TESTFLAGS),,$(MAKE) cluster-e2e)
 
 .PHONY: cluster-smoke
 cluster-smoke: cluster-deps images ## the shorter of those tests, on a cluster of their own (root)

@@ -151,42 +151,6 @@ func sysctl(path, value string) error {
 	return nil
 }
 
-// Forwarding reports whether the kernel routes IPv4 and IPv6 between interfaces;
-// pods reach the outside through it.
-func Forwarding() (v4, v6 bool, err error) {
-	for path, on := range map[string]*bool{"ipv4/ip_forward": &v4, "ipv6/conf/all/forwarding": &v6} {
-		b, err := os.ReadFile("/proc/sys/net/" + path)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return false, false, fmt.Errorf("read forwarding: %w", err)
-		}
-		*on = strings.TrimSpace(string(b)) == "1"
-	}
-	return v4, v6, nil
-}
-
-// EnableForwarding makes the kernel route between interfaces. An interface that
-// learns its IPv6 routes from advertisements goes on doing so: without accept_ra=2
-// a router ignores them, and the node would lose its way out.
-func EnableForwarding() error {
-	links, err := linkList()
-	if err != nil {
-		return fmt.Errorf("list interfaces: %w", err)
-	}
-	_, v6, err := Forwarding()
-	if err != nil {
-		return err
-	}
-	for _, l := range links {
-		path := "ipv6/conf/" + l.Attrs().Name + "/accept_ra"
-		if now, err := os.ReadFile("/proc/sys/net/" + path); !v6 && err == nil && strings.TrimSpace(string(now)) == "1" {
-			if err := sysctl(path, "2"); err != nil {
-				return err
-			}
-		}
-	}
-	return errors.Join(sysctl("ipv4/ip_forward", "1"), sysctl("ipv6/conf/all/forwarding", "1"))
-}
-
 func toMAC(h net.HardwareAddr) (m table.MAC) { copy(m[:], h); return m }
 
 func toNet(p netip.Prefix) *net.IPNet {

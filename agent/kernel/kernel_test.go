@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -358,8 +359,9 @@ func TestForwarding(t *testing.T) {
 	if v4, v6, err := Forwarding(); v4 || v6 || err != nil {
 		t.Fatal(v4, v6, err)
 	}
+	dir := t.TempDir()
 	for range 2 {
-		if err := EnableForwarding(); err != nil {
+		if err := EnableForwarding(dir); err != nil {
 			t.Fatal(err)
 		}
 		if v4, v6, err := Forwarding(); !v4 || !v6 || err != nil {
@@ -368,5 +370,23 @@ func TestForwarding(t *testing.T) {
 		if ra := strings.TrimSpace(sh(t, "cat /proc/sys/net/ipv6/conf/fab0/accept_ra")); ra != "2" {
 			t.Errorf("accept_ra is %s: the node would lose routes it learnt", ra)
 		}
+	}
+	for range 2 {
+		if err := RestoreForwarding(dir); err != nil {
+			t.Fatal(err)
+		}
+		if v4, v6, err := Forwarding(); v4 || v6 || err != nil {
+			t.Error(v4, v6, err)
+		}
+		if ra := strings.TrimSpace(sh(t, "cat /proc/sys/net/ipv6/conf/fab0/accept_ra")); ra != "1" {
+			t.Errorf("accept_ra is %s, was 1", ra)
+		}
+	}
+	sh(t, "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+	if err := errors.Join(EnableForwarding(dir), RestoreForwarding(dir)); err != nil {
+		t.Error(err)
+	}
+	if v4, v6, err := Forwarding(); !v4 || !v6 || err != nil {
+		t.Error("what others had switched on is off", v4, v6, err)
 	}
 }

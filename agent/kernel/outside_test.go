@@ -147,7 +147,7 @@ func newNode(t *testing.T) *node {
 	if _, err := EnsureHost("vhost0", 1468); err != nil {
 		t.Fatal(err)
 	}
-	if err := EnableForwarding(); err != nil {
+	if err := EnableForwarding(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	tap, mac := link(t, "tapvhost0"), link(t, "vhost0").Attrs().HardwareAddr

@@ -3,7 +3,8 @@
 # Kubernetes, etcd, CoreDNS, containerd, runc, test images. About ten minutes on
 # two cores the first time, nothing afterwards.
 #
-#   deps.sh [e2e]      e2e: Kubernetes' own end-to-end tests as well
+#   deps.sh [e2e]        e2e: Kubernetes' own end-to-end tests as well
+#   deps.sh kube-proxy   kube-proxy and nothing else
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 export GOTOOLCHAIN=local GOFLAGS=-buildvcs=false
@@ -36,7 +37,7 @@ packages() {
 	apt-get install -q -y --no-install-recommends "${missing[@]}" >>"$CACHE/apt.log" 2>&1 || { tail -20 "$CACHE/apt.log" >&2; die "apt-get install failed"; }
 }
 
-packages openssl curl iproute2 iptables nftables conntrack ipset libseccomp2 jq util-linux procps \
+[ "${1:-}" = kube-proxy ] || packages openssl curl iproute2 iptables nftables conntrack ipset libseccomp2 jq util-linux procps \
 	busybox-static netcat-openbsd bind9-dnsutils iperf iperf3 iputils-ping gcc libc6-dev tcpdump
 
 for m in "$HERE"/modules/*; do
@@ -44,6 +45,10 @@ for m in "$HERE"/modules/*; do
 	cp "$m/go.mod" "$m/go.sum" "$d/"
 	[ ! -e "$m/main.go.txt" ] || cp "$m/main.go.txt" "$d/main.go"
 done
+if [ "${1:-}" = kube-proxy ]; then
+	build kube-proxy k8s k8s.io/kubernetes/cmd/kube-proxy "$stamp"
+	exit
+fi
 for c in kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kube-proxy; do
 	build $c k8s k8s.io/kubernetes/cmd/$c "$stamp"
 done

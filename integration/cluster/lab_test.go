@@ -195,6 +195,15 @@ func deploy(t *testing.T, ns, name string, replicas int, more string) {
 		t.Fatal(err)
 	}
 	kubectl(t, "-n", ns, "rollout", "status", "deploy/"+name, "--timeout=120s")
+	// Kubernetes takes its time to name the endpoints, most of all after an outage.
+	within(t, 2*time.Minute, "Kubernetes names the endpoints of "+ns+"/"+name, func() error {
+		ready := kubectl(t, "-n", ns, "get", "endpointslices", "-l", "kubernetes.io/service-name="+name,
+			"-o", `jsonpath={.items[*].endpoints[*].conditions.ready}`)
+		if n := strings.Count(ready, "true"); n < replicas {
+			return fmt.Errorf("%d of %d", n, replicas)
+		}
+		return nil
+	})
 }
 
 // toolPod is a pod with a shell and network tools on a node.

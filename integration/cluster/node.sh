@@ -40,7 +40,7 @@ mount --make-rshared /          # Bidirectional / HostToContainer mount propagat
 
 # this network namespace's settings
 w() { echo $2 >/proc/sys/$1; } 2>/dev/null
-w net/ipv4/ip_forward 1; w net/ipv6/conf/all/forwarding 1; w net/ipv4/conf/all/rp_filter 0; w net/ipv4/conf/default/rp_filter 0
+w net/ipv4/conf/all/rp_filter 0; w net/ipv4/conf/default/rp_filter 0
 w net/bridge/bridge-nf-call-iptables 1; w net/bridge/bridge-nf-call-ip6tables 1
 w net/ipv4/ping_group_range "0 2147483647"
 

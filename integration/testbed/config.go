@@ -18,10 +18,10 @@ controller:
   ca: %[6]s/ca.crt
   cert: %[6]s/%[1]s.crt
   key: %[6]s/%[1]s.key
-fastpath: {start: true, workers: %[7]d, poll: %[8]s, flowEntries: %[9]d, log: %[10]s}
+fastpath: {start: true, workers: %[7]d, poll: %[8]s, flowEntries: %[9]d, log: %[10]s%[12]s}
 host: {interface: vhost0, masquerade: true}
 log: {level: info, format: text}
-`
+%[13]s`
 
 const controllerConfig = `cluster: k8s
 manifests: %[1]s
@@ -86,11 +86,19 @@ func (l *Lab) configureNode(n *Node) error {
 	}
 	log := filepath.Join(l.LogDir(), "fastpath-"+n.Name+".log")
 	text := fmt.Sprintf(agentConfig, n.Name, n.dir, n.state, routerAddress, southboundPort, l.certDir(),
-		l.Workers, l.Poll, l.Flows, log, l.FabricIO)
+		l.Workers, l.Poll, l.Flows, log, l.FabricIO, setting(", offload: %q", l.Offload), setting("io: %s\n", l.IO))
 	if err := os.WriteFile(n.configFile(), []byte(text), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(n.ConflistFile(), fmt.Appendf(nil, pluginConfig, n.dir), 0o644)
+}
+
+// setting is a key of the configuration, left out to get the product's default.
+func setting(format, value string) string {
+	if value == "" {
+		return ""
+	}
+	return fmt.Sprintf(format, value)
 }
 
 func (l *Lab) makeCertificates(ctx context.Context) error {

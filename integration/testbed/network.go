@@ -129,6 +129,11 @@ func (l *Lab) connectNode(ctx context.Context, n *Node, last int) error {
 // base is the name `ip` knows the namespace by.
 func (p *Place) base() string { return filepath.Base(p.Netns) }
 
+// Configure runs commands of ip(8) in the place; those of IPv6 begin with "-6".
+func (p *Place) Configure(ctx context.Context, lines ...string) error {
+	return p.configure(ctx, false, lines...)
+}
+
 // configure runs ip commands in the place, and makes it a router if asked to.
 func (p *Place) configure(ctx context.Context, forward bool, lines ...string) error {
 	// Two families cannot mix in one batch: -6 lines are told apart.

@@ -29,6 +29,9 @@ type Config struct {
 	// Flows is the size of each worker's flow table, in entries; 0: 65536.
 	Flows    int
 	FabricIO string // tcx (default), afxdp
+	// Offload and IO are keys of the agent's configuration; "": the product's
+	// default.
+	Offload, IO string
 	// Progress is told each step as it begins; nil: silence.
 	Progress func(step string)
 }
@@ -117,6 +120,15 @@ func (l *Lab) Up(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Lay builds the nodes, the underlay and the outside host, and starts nothing in
+// them: for networks other than ours.
+func (l *Lab) Lay(ctx context.Context) error {
+	if err := l.Down(ctx); err != nil {
+		return err
+	}
+	return l.buildNetwork(ctx)
 }
 
 // Down removes everything that carries the lab's name. It works without Up

@@ -16,7 +16,7 @@ import (
 type readiness uint8
 
 const (
-	gone        readiness = iota // neither ready nor serving: no backend
+	failing     readiness = iota // not even serving: what it has of connections is theirs to end
 	serving                      // finishes what it has: existing flows only
 	terminating                  // serving and terminating: takes new flows when nobody is ready
 	ready                        // takes new flows
@@ -29,7 +29,7 @@ func readinessOf(e *cluster.Endpoint, publishNotReady bool) readiness {
 	case publishNotReady || e.Ready == nil || *e.Ready:
 		return ready
 	case e.Serving != nil && !*e.Serving:
-		return gone
+		return failing
 	case e.Terminating != nil && *e.Terminating:
 		return terminating
 	}
@@ -38,7 +38,7 @@ func readinessOf(e *cluster.Endpoint, publishNotReady bool) readiness {
 
 // Serve tells whether an endpoint is a backend, be it for the flows it has only.
 func Serve(e *cluster.Endpoint, publishNotReady bool) bool {
-	return readinessOf(e, publishNotReady) != gone
+	return readinessOf(e, publishNotReady) != failing
 }
 
 // Candidate is an endpoint that backs a listener.
@@ -60,7 +60,10 @@ func (c *Candidate) ID() string {
 // Merge merges the slices of a service for one of its ports and one
 // family: ports are matched by name, an endpoint that is in two slices counts
 // once, in its better state. If none is ready, those that still serve while
-// they terminate take new flows; otherwise they only keep what they have.
+// they terminate take new flows; otherwise they only keep what they have. One that
+// does not serve keeps its connections all the same, as with kube-proxy: a failing
+// probe, or a node that could not report for a while, ends none. Datagrams know no
+// end, and go to others at once.
 func Merge(s *cluster.Service, port cluster.ServicePort, v6 bool, all []cluster.EndpointSlice) []Candidate {
 	found := map[string]Candidate{}
 	for i := range all {
@@ -72,31 +75,31 @@ func Merge(s *cluster.Service, port cluster.ServicePort, v6 bool, all []cluster.
 				continue
 			}
 			for _, e := range all[i].Endpoints {
-				meet(found, s, e, p.Port)
+				meet(found, s, e, p)
 			}
 		}
 	}
-	best := gone
+	best := failing
 	for _, c := range found {
 		best = max(best, c.state)
 	}
 	out := make([]Candidate, 0, len(found))
 	for _, id := range slices.Sorted(maps.Keys(found)) {
 		c := found[id]
-		c.Draining = c.state < best || c.state == serving
+		c.Draining = c.state < best || c.state <= serving
 		out = append(out, c)
 	}
 	return out
 }
 
-func meet(found map[string]Candidate, s *cluster.Service, e cluster.Endpoint, port uint16) {
+func meet(found map[string]Candidate, s *cluster.Service, e cluster.Endpoint, p cluster.EndpointPort) {
 	if e.Pod != nil && e.Pod.Namespace == "" {
-		p := *e.Pod
-		p.Namespace = s.Namespace
-		e.Pod = &p
+		pod := *e.Pod
+		pod.Namespace = s.Namespace
+		e.Pod = &pod
 	}
-	c := Candidate{Endpoint: e, Port: port, state: readinessOf(&e, s.PublishNotReady)}
-	if c.state == gone {
+	c := Candidate{Endpoint: e, Port: p.Port, state: readinessOf(&e, s.PublishNotReady)}
+	if c.state == failing && p.Protocol == cluster.UDP {
 		return
 	}
 	old, again := found[c.ID()]

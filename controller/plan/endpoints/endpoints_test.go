@@ -11,7 +11,8 @@ import (
 
 // What Kubernetes says of the conditions (discovery.k8s.io/v1): nil is ready,
 // serving and not terminating. Who is ready takes new flows; if nobody is, who
-// serves while it terminates; who serves otherwise finishes what it has.
+// serves while it terminates; all others finish what they have, of datagrams only
+// those that serve.
 func TestConditions(t *testing.T) {
 	yes, no := true, false
 	kinds := map[string]cluster.Endpoint{
@@ -23,23 +24,28 @@ func TestConditions(t *testing.T) {
 		"gone":        {Ready: &no, Serving: &no, Terminating: &yes},
 		"starting":    {Ready: &no, Serving: &no},
 	}
-	for _, c := range []struct{ are, want string }{
-		{"ready", "ready"},
-		{"silent", "silent"},
-		{"ready terminating serving gone", "ready (serving) (terminating)"},
-		{"terminating serving gone", "(serving) terminating"},
-		{"terminating old", "old terminating"},
-		{"serving starting", "(serving)"},
-		{"starting gone", ""},
+	for _, c := range []struct {
+		are, want string
+		protocol  uint8
+	}{
+		{"ready", "ready", cluster.TCP},
+		{"silent", "silent", cluster.TCP},
+		{"ready terminating serving gone", "(gone) ready (serving) (terminating)", cluster.TCP},
+		{"terminating serving gone", "(gone) (serving) terminating", cluster.TCP},
+		{"terminating old", "old terminating", cluster.TCP},
+		{"serving starting", "(serving) (starting)", cluster.TCP},
+		{"starting gone", "(gone) (starting)", cluster.TCP},
+		{"ready serving starting gone", "ready (serving)", cluster.UDP},
+		{"starting gone", "", cluster.UDP},
 	} {
-		slice := cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "http", Protocol: 6, Port: 80}}}
+		slice := cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "http", Protocol: c.protocol, Port: 80}}}
 		for _, kind := range strings.Fields(c.are) {
 			e := kinds[kind]
 			e.Address, e.Pod = netip.MustParseAddr("192.0.2.1"), &cluster.PodRef{Name: kind}
 			slice.Endpoints = append(slice.Endpoints, e)
 		}
 		var got []string
-		for _, x := range Merge(&cluster.Service{}, cluster.ServicePort{Name: "http", Protocol: 6}, false, []cluster.EndpointSlice{slice}) {
+		for _, x := range Merge(&cluster.Service{}, cluster.ServicePort{Name: "http", Protocol: c.protocol}, false, []cluster.EndpointSlice{slice}) {
 			if x.Draining {
 				got = append(got, fmt.Sprintf("(%s)", x.Pod.Name))
 			} else {

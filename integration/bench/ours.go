@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vragent/vragent/integration/testbed"
+)
+
+// reachLimit bounds how long a path may take to work once it is built.
+const reachLimit = 30 * time.Second
+
+// manyLimit is the same with very many services.
+const manyLimit = 3 * time.Minute
+
+// ours is this router: two nodes with agent and fast path, a controller that
+// reads manifests, pods attached by the CNI plugin.
+type ours struct {
+	site
+	offload, poll, io string
+	services          int
+	cluster           cluster
+}
+
+// newOurs keeps the settings until options are known.
+func newOurs(o ours) func(*options) subject {
+	return func(opt *options) subject {
+		s := o
+		name := strings.Join([]string{"ours", o.offload + o.io + o.poll, fmt.Sprint(o.services)}, "-")
+		s.site = newSite(opt, name, testbed.Config{
+			Nodes: nodes(),
+			// Pods get 1500 bytes: 20 of IPv4, 8 of UDP and 4 of MPLS go around them.
+			MTU:     1532,
+			Flows:   1 << 18, // the product's default
+			Poll:    o.poll,
+			Offload: o.offload,
+			IO:      o.io,
+		})
+		s.cluster = cluster{services: o.services, near: netip.MustParseAddr("10.32.0.3"), far: netip.MustParseAddr("10.32.0.66")}
+		return &s
+	}
+}
+
+func (s *ours) up(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "vragent-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "cluster.yaml"), s.cluster.manifest(), 0o644); err != nil {
+		return err
+	}
+	s.lab.Config.Manifests = []string{dir}
+	if err := s.lab.Up(ctx); err != nil {
+		return err
+	}
+	var pods []*testbed.Pod
+	for _, p := range podNames() {
+		pod, err := s.lab.Attach(ctx, p.node, p.name)
+		if err != nil {
+			return err
+		}
+		if err := tune(pod.Place); err != nil {
+			return err
+		}
+		pods = append(pods, pod)
+	}
+	return s.open(ctx, pods)
+}
+
+// open starts the servers and waits until everything is reached.
+func (s *ours) open(ctx context.Context, pods []*testbed.Pod) error {
+	client, near, far := pods[0], pods[1], pods[2]
+	s.client = client.Place
+	s.ends = map[string]end{
+		local:     {near.Place, netip.AddrPortFrom(near.Four, port), "eth0"},
+		remote:    {far.Place, netip.AddrPortFrom(far.Four, port), "eth0"},
+		vipLocal:  {near.Place, s.cluster.vip(nearService), "eth0"},
+		vipRemote: {far.Place, s.cluster.vip(farService), "eth0"},
+	}
+	if s.io == "" {
+		if err := receiveByPoll(ctx, client.Place, s.lab.Nodes["node1"].Place); err != nil {
+			return err
+		}
+	}
+	if err := s.serve(ctx, near.Place, far.Place); err != nil {
+		return err
+	}
+	return s.reachable(ctx, manyLimit, s.cluster.vip(s.services-1))
+}
+
+func (s *ours) settings(context.Context) string {
+	text, err := os.ReadFile(filepath.Join(s.lab.Nodes["node1"].RunDir(), "vragent.yaml"))
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s%s; gro on at the host end of the client's veth\n%d services; underlay MTU %d", text, tuning, s.services, s.lab.MTU)
+}
