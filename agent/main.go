@@ -100,7 +100,7 @@ func fastpathCommand() *urfave.Command {
 			f := a.Fastpath
 			return engine.Run(c.Context, engine.Config{
 				Node: a.Node, Version: version, RunDir: a.RunDir, Workers: f.Workers, Cores: f.Cores, Busy: f.Poll == "busy",
-				FlowEntries: f.FlowEntries, Frames: f.Frames, FabricXDP: a.Fabric.IO == "afxdp", Log: logger(a.Log),
+				FlowEntries: f.FlowEntries, FlowEntries6: f.FlowEntries6, Frames: f.Frames, FabricXDP: a.Fabric.IO == "afxdp", Log: logger(a.Log),
 			})
 		},
 	}

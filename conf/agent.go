@@ -47,14 +47,15 @@ type Upstream struct {
 
 // Fastpath configures the data plane's process.
 type Fastpath struct {
-	Start       bool   `json:"start"`       // false: only adopt one that runs
-	Workers     int    `json:"workers"`     // threads that forward packets
-	Cores       []int  `json:"cores"`       // one per worker; empty: not pinned
-	Poll        string `json:"poll"`        // busy, adaptive
-	FlowEntries int    `json:"flowEntries"` // per worker; a connection takes two
-	Frames      int    `json:"frames"`      // packet buffers of 4096 bytes, per worker
-	Offload     string `json:"offload"`     // off
-	Log         string `json:"log"`         // file; empty: runDir/fastpath.log
+	Start        bool   `json:"start"`        // false: only adopt one that runs
+	Workers      int    `json:"workers"`      // threads that forward packets
+	Cores        []int  `json:"cores"`        // one per worker; empty: not pinned
+	Poll         string `json:"poll"`         // busy, adaptive
+	FlowEntries  int    `json:"flowEntries"`  // per worker; a connection takes two
+	FlowEntries6 int    `json:"flowEntries6"` // the same for IPv6, whose entries are twice as large
+	Frames       int    `json:"frames"`       // packet buffers of 4096 bytes, per worker
+	Offload      string `json:"offload"`      // off
+	Log          string `json:"log"`          // file; empty: runDir/fastpath.log
 }
 
 // Host is the node's own interface into the virtual networks.
@@ -66,7 +67,8 @@ type Host struct {
 // Limits of the fast path's own formats.
 const (
 	maxWorkers     = 128     // a flow index has 8 bits for the worker; one message carries 253 descriptors
-	maxFlowEntries = 1 << 23 // and 24 for the slot, half of them filled
+	maxFlowEntries = 1 << 23 // and 24 for the slot, three quarters of them filled
+	maxBothEntries = 3 << 22 // of both families
 	maxFrames      = 1 << 20
 	minMTU         = 1280 // RFC 8200 section 5
 	maxMTU         = 65535
@@ -105,12 +107,13 @@ func defaultAgent() *Agent {
 		StateDir: "/var/lib/vragent",
 		Fabric:   Fabric{IO: "tcx"},
 		Fastpath: Fastpath{
-			Start:       true,
-			Workers:     1,
-			Poll:        "adaptive",
-			FlowEntries: 1 << 18,
-			Frames:      4096,
-			Offload:     "off",
+			Start:        true,
+			Workers:      1,
+			Poll:         "adaptive",
+			FlowEntries:  1 << 18,
+			FlowEntries6: 1 << 16,
+			Frames:       4096,
+			Offload:      "off",
 		},
 		Host: Host{Interface: "vhost0", Masquerade: true},
 		Log:  Log{Level: "info", Format: "text"},
@@ -182,6 +185,7 @@ func (f Fastpath) check(c *checks) {
 	}
 	c.oneOf("fastpath.poll", f.Poll, "busy", "adaptive")
 	c.within("fastpath.flowEntries", f.FlowEntries, 64, maxFlowEntries, "two per connection")
+	c.within("fastpath.flowEntries6", f.FlowEntries6, 64, min(maxFlowEntries, maxBothEntries-f.FlowEntries), "two per connection")
 	c.within("fastpath.frames", f.Frames, 256, maxFrames, "the default is 4096")
 	c.oneOf("fastpath.offload", f.Offload, "off")
 	if f.Log != "" {

@@ -21,22 +21,33 @@ import (
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
 // Config is what the process is started with.
 type Config struct {
-	Node        string
-	Version     string // of the program, for status
-	RunDir      string // of the socket, the lock, the pins in bpf/ and the flow memory in flows/
-	Workers     int
-	Cores       []int // one per worker; empty: not pinned
-	Busy        bool  // poll: busy
-	FlowEntries int   // per worker
-	Frames      int   // packet buffers per worker
-	FabricXDP   bool  // fabric.io: afxdp; else the fabric is steered like everything
-	Log         *slog.Logger
+	Node         string
+	Version      string // of the program, for status
+	RunDir       string // of the socket, the lock, the pins in bpf/ and the flow memory in flows/
+	Workers      int
+	Cores        []int // one per worker; empty: not pinned
+	Busy         bool  // poll: busy
+	FlowEntries  int   // per worker
+	FlowEntries6 int   // the same for IPv6; 0: a quarter as many
+	Frames       int   // packet buffers per worker
+	FabricXDP    bool  // fabric.io: afxdp; else the fabric is steered like everything
+	Log          *slog.Logger
+}
+
+// flowSize is how many flow entries of each family a worker has.
+func (c *Config) flowSize() flow.Size {
+	size := flow.Size{Four: c.FlowEntries, Six: c.FlowEntries6}
+	if size.Six == 0 {
+		size.Six = (c.FlowEntries + 3) / 4
+	}
+	return size
 }
 
 // engine is the state behind the socket.

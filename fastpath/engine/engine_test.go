@@ -124,7 +124,7 @@ func TestAdoptFlowMemory(t *testing.T) {
 	reopen := func(workers, entries int) *flowMemory {
 		t.Helper()
 		log.Reset()
-		m, err := openFlowMemory(dir, workers, entries, slog.New(slog.NewTextHandler(log, nil)))
+		m, err := openFlowMemory(dir, workers, flow.Size{Four: entries, Six: entries}, slog.New(slog.NewTextHandler(log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,10 +144,10 @@ func TestAdoptFlowMemory(t *testing.T) {
 		t.Errorf("adopted %d flows; log: %s", again.adopted, log)
 	}
 	for want, next := range map[string]func() *flowMemory{
-		"it had 2 workers, now there are 3": func() *flowMemory { return reopen(3, 100) },
-		"it had 3 workers, now there are 1": func() *flowMemory { return reopen(1, 100) },
-		"not for 5000 entries":              func() *flowMemory { return reopen(2, 5000) },
-		"belongs to worker 1":               func() *flowMemory { swap(t, dir); return reopen(2, 100) },
+		"it had 2 workers, now there are 3":             func() *flowMemory { return reopen(3, 100) },
+		"it had 3 workers, now there are 1":             func() *flowMemory { return reopen(1, 100) },
+		"not for 5000 entries of IPv4 and 5000 of IPv6": func() *flowMemory { return reopen(2, 5000) },
+		"belongs to worker 1":                           func() *flowMemory { swap(t, dir); return reopen(2, 100) },
 	} {
 		if strings.Contains(want, "had 3") {
 			reopen(3, 100).close()
@@ -195,7 +195,7 @@ func countMaps(t *testing.T) int {
 // Where no file can be, flows live as long as the process, and the log says so.
 func TestFlowMemoryWithoutFiles(t *testing.T) {
 	log := &strings.Builder{}
-	m, err := openFlowMemory("/dev/null/flows", 1, 100, slog.New(slog.NewTextHandler(log, nil)))
+	m, err := openFlowMemory("/dev/null/flows", 1, flow.Size{Four: 100, Six: 100}, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestFlowMemoryWithoutFiles(t *testing.T) {
 	if err := m.close(); err != nil {
 		t.Error(err)
 	}
-	if m, err := openFlowMemory(shm(t), 1, 0, slog.New(slog.DiscardHandler)); err == nil {
+	if m, err := openFlowMemory(shm(t), 1, flow.Size{}, slog.New(slog.DiscardHandler)); err == nil {
 		_ = m.close()
 		t.Error("made a table of no entries")
 	}
@@ -223,7 +223,7 @@ func TestWorkerPanic(t *testing.T) {
 }
 
 func panicInWorker() {
-	memory, err := newFlowMemory(store.Private(), 1, 64, slog.New(slog.DiscardHandler))
+	memory, err := newFlowMemory(store.Private(), 1, flow.Size{Four: 64, Six: 64}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		panic(err)
 	}

@@ -84,7 +84,7 @@ func (s *flowStream) end() error {
 // matches reports whether q selects an entry; either end may be its source, and
 // its packets may match as they come or as they leave: the replies of a service
 // are found by its VIP.
-func matches(q *control.FlowQuery, e *flow.Entry) bool {
+func matches(q *control.FlowQuery, e *flow.Record) bool {
 	if q.Proto != 0 && q.Proto != e.Proto || q.VRF != 0 && uint32(q.VRF) != e.VRF {
 		return false
 	}
@@ -112,7 +112,7 @@ type flowReader struct {
 	now    uint32 // ticks
 }
 
-func (r *flowReader) describe(index uint32, e *flow.Entry) control.Flow {
+func (r *flowReader) describe(index uint32, e *flow.Record) control.Flow {
 	to := e.Translated() // and what the tunnel's source port is made of
 	f := control.Flow{
 		Index: index, Reverse: e.Reverse, Forward: e.Flags&flow.FlagForward != 0,
@@ -143,7 +143,7 @@ func reasonName(r uint8) string {
 }
 
 // rpf is the next hop the sender is behind: where packets of the other direction go.
-func (r *flowReader) rpf(e *flow.Entry) table.NextHopID {
+func (r *flowReader) rpf(e *flow.Record) table.NextHopID {
 	worker, slot := flow.Split(e.Reverse)
 	if e.Reverse != flow.NoReverse && worker < len(r.flows) && int(slot) < r.flows[worker].Slots() {
 		if other, ok := r.flows[worker].Snapshot(slot); ok {
@@ -155,7 +155,7 @@ func (r *flowReader) rpf(e *flow.Entry) table.NextHopID {
 
 // idle is the time since the last packet in milliseconds; the worker's clock may
 // be a tick ahead of ours.
-func (r *flowReader) idle(e *flow.Entry) int64 {
+func (r *flowReader) idle(e *flow.Record) int64 {
 	ticks := max(0, int32(r.now-e.LastSeen))
 	return (time.Duration(ticks) << forward.TickShift).Milliseconds()
 }

@@ -31,16 +31,16 @@ const workerFile = "worker-"
 // openFlowMemory takes over what a predecessor left in dir, if it fits: as many
 // workers, as many entries, the same layout. Flows are decided anew else. Where no
 // file can be, the memory ends with the process.
-func openFlowMemory(dir string, workers, entries int, log *slog.Logger) (*flowMemory, error) {
+func openFlowMemory(dir string, workers int, size flow.Size, log *slog.Logger) (*flowMemory, error) {
 	s, err := store.Open(dir)
 	if err == nil {
 		var m *flowMemory
-		if m, err = newFlowMemory(s, workers, entries, log); err == nil {
+		if m, err = newFlowMemory(s, workers, size, log); err == nil {
 			return m, nil
 		}
 	}
 	log.Warn("flows will not outlive this process", "error", err)
-	m, perr := newFlowMemory(store.Private(), workers, entries, log)
+	m, perr := newFlowMemory(store.Private(), workers, size, log)
 	if perr != nil {
 		return nil, perr
 	}
@@ -56,15 +56,15 @@ func (m *flowMemory) limits() []string {
 	return []string{fmt.Sprintf("flows do not outlive the fast path: %v", m.private)}
 }
 
-func newFlowMemory(s *store.Store, workers, entries int, log *slog.Logger) (*flowMemory, error) {
+func newFlowMemory(s *store.Store, workers int, size flow.Size, log *slog.Logger) (*flowMemory, error) {
 	m := &flowMemory{store: s}
 	err := m.openClients()
 	if err == nil {
-		if aerr := m.adopt(workers, entries); aerr != nil {
+		if aerr := m.adopt(workers, size); aerr != nil {
 			log.Warn("flows of the predecessor are not taken over", "error", aerr)
 		}
 		if len(m.tables) == 0 {
-			err = m.create(workers, entries)
+			err = m.create(workers, size)
 		}
 	}
 	if err != nil { // nobody may find old flows after others have been decided
@@ -90,7 +90,7 @@ func (m *flowMemory) openClients() error {
 
 // adopt takes a predecessor's tables over, all or none. No tables and no error mean
 // that there is none.
-func (m *flowMemory) adopt(workers, entries int) error {
+func (m *flowMemory) adopt(workers int, size flow.Size) error {
 	files, err := m.files()
 	if err != nil || len(files) == 0 {
 		return err
@@ -101,14 +101,14 @@ func (m *flowMemory) adopt(workers, entries int) error {
 	var tables []*flow.Table
 	flows := 0
 	for i := range workers {
-		mem, kept, err := m.memory(file(i), flow.MemorySize(entries))
+		mem, kept, err := m.memory(file(i), flow.MemorySize(size))
 		if err != nil {
 			return err
 		}
 		if !kept {
-			return fmt.Errorf("the table of worker %d is not there, or not for %d entries", i, entries)
+			return fmt.Errorf("the table of worker %d is not there, or not for %d entries of IPv4 and %d of IPv6", i, size.Four, size.Six)
 		}
-		t, err := flow.Adopt(mem, i)
+		t, err := flow.Adopt(mem, size, i)
 		if err != nil {
 			return err
 		}
@@ -121,18 +121,18 @@ func (m *flowMemory) adopt(workers, entries int) error {
 
 // create makes empty tables in new files. What adopt has mapped of old ones stays
 // mapped until the end; that is once at most.
-func (m *flowMemory) create(workers, entries int) error {
+func (m *flowMemory) create(workers int, size flow.Size) error {
 	if err := m.drop(); err != nil {
 		return err
 	}
 	for i := range workers {
-		mem, _, err := m.memory(file(i), flow.MemorySize(entries))
+		mem, _, err := m.memory(file(i), flow.MemorySize(size))
 		if err != nil {
 			return err
 		}
 		var seed [8]byte
 		_, _ = rand.Read(seed[:]) // never fails
-		t, err := flow.New(mem, i, binary.NativeEndian.Uint64(seed[:]))
+		t, err := flow.New(mem, size, i, binary.NativeEndian.Uint64(seed[:]))
 		if err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 		return fmt.Errorf("punt link %s: %w", h.PuntInner, err)
 	}
 	p.punt = []*net.Interface{outer, inner}
-	if p.memory, err = openFlowMemory(filepath.Join(cfg.RunDir, flowsDir), cfg.Workers, cfg.FlowEntries, cfg.Log); err != nil {
+	if p.memory, err = openFlowMemory(filepath.Join(cfg.RunDir, flowsDir), cfg.Workers, cfg.flowSize(), cfg.Log); err != nil {
 		return err
 	}
 	if p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, pinsDir), PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers}); err != nil {

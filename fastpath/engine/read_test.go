@@ -15,9 +15,9 @@ func addrPortString(s string) netip.AddrPort { return netip.MustParseAddrPort(s)
 
 func addrPort4(p *pod, port uint16) netip.AddrPort { return netip.AddrPortFrom(p.addr, port) }
 
-func entry(src, dst string, proto uint8) *flow.Entry {
+func entry(src, dst string, proto uint8) *flow.Record {
 	s, d := addrPortString(src), addrPortString(dst)
-	return &flow.Entry{
+	return &flow.Record{
 		Src: packet.AddrFrom(s.Addr()), Dst: packet.AddrFrom(d.Addr()), Sport: s.Port(), Dport: d.Port(), Proto: proto, VRF: 2,
 		NatSrc: packet.AddrFrom(s.Addr()), NatDst: packet.AddrFrom(d.Addr()), NatSport: s.Port(), NatDport: d.Port(),
 		Reverse: flow.NoReverse, LabelECMP: flow.PackLabelECMP(0, -1),

@@ -47,7 +47,7 @@ func (e *engine) status() *control.Status {
 }
 
 func (p *plane) workerStatus(i int) control.WorkerStatus {
-	s := control.WorkerStatus{Worker: i, Core: p.core(i), Flows: p.memory.tables[i].Len(), FlowSize: p.memory.tables[i].Cap()}
+	s := control.WorkerStatus{Worker: i, Core: p.core(i), Flows: p.memory.tables[i].Len(), FlowSize: p.memory.tables[i].Cap().Four}
 	if !p.running.Load() {
 		return s
 	}

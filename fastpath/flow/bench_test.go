@@ -15,11 +15,11 @@ func BenchmarkLookup(b *testing.B) {
 		name    string
 		entries int
 	}{{"16K", 16 << 10}, {"256K", 256 << 10}, {"2M", 2 << 20}} {
-		mem, _, err := store.Private().Memory("", MemorySize(size.entries))
+		mem, _, err := store.Private().Memory("", MemorySize(Size{size.entries, 1}))
 		if err != nil {
 			b.Fatal(err)
 		}
-		tab, err := New(mem, 0, seed)
+		tab, err := New(mem, Size{size.entries, 1}, 0, seed)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -75,8 +75,8 @@ func benchKey(n uint32) Key {
 // BenchmarkChurn is a new flow and the end of an old one in a table that is full.
 func BenchmarkChurn(b *testing.B) {
 	tab, _ := newTable(b, 256<<10)
-	slots := make([]uint32, 0, tab.Cap())
-	for n := uint32(0); tab.Len() < tab.Cap(); n++ {
+	slots := make([]uint32, 0, tab.Cap().Four)
+	for n := uint32(0); tab.Len() < tab.Cap().Four; n++ {
 		k := benchKey(n)
 		if slot, ok := tab.Insert(&k); ok {
 			slots = append(slots, slot)

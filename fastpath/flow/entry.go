@@ -21,74 +21,71 @@ type Key struct {
 // NoReverse is the Reverse of an entry that has none.
 const NoReverse = ^uint32(0)
 
-// Values of Entry.Used. 2 is a tombstone in other layouts; this one has none.
+// Values of Entry.Used.
 const (
 	slotEmpty uint8 = 0
 	slotUsed  uint8 = 1
 )
 
-// Entry is one direction of a conversation: 128 bytes, two cache lines, no
-// pointers. The first line decides what happens to a packet, the second holds
-// the rewrite. It has more fields than a struct should: it is the layout of
-// shared memory.
+// Entry is what every packet of one direction needs: a cache line, no pointers. It
+// stays where it is in the Table, which knows the rest: Key, Translated, Cold. It has
+// more fields than a struct should: it is the layout of shared memory.
 type Entry struct {
 	// Key. Written by Insert alone.
-	Src, Dst     packet.Addr
+	ends         uint64 // IPv4: both addresses; IPv6: a hash of those that follow in the cell
 	KeyNH        uint32
 	Sport, Dport uint16
 	Proto        uint8
 	Used         uint8 // slotEmpty, slotUsed
 
 	// Decision. Written by the worker.
-	Action    Action
-	Reason    uint8 // of ActionDrop; package forward names them
-	NAT       NAT
-	Flags     Flags
-	TCP       TCPState
-	Reverse   uint32 // Index of the other direction's entry, or NoReverse
-	NH        uint32 // next hop that packets leave by
-	LabelECMP uint32 // label to push and member chosen; see PackLabelECMP
-	LastSeen  uint32 // ticks
+	Action Action
+	reach  uint8 // of the home that this cell is, whoever is in it; see Table
+	NAT    NAT
+	Flags  Flags
+	TCP    TCPState
 
-	// The complete tuple after translation, equal to the key's when nothing is translated.
-	NatSrc, NatDst     packet.Addr
-	NatSport, NatDport uint16
-	Scope              uint32 // next hop under whose generation the flow was decided
-	Gen                uint32 // that generation
-	VRF                uint32 // routing instance of the source
-	Packets, Bytes     uint64
+	// After translation, equal to the key's when nothing is translated.
+	natEnds            uint64 // IPv4 only
+	natSport, natDport uint16
+	NH                 uint32 // next hop that packets leave by
+	LabelECMP          uint32 // label to push and member chosen; see PackLabelECMP
+	LastSeen           uint32 // ticks
+	View               uint32 // the worker's number of the tables under which the decision was last found to hold; 0: none
+	packets            uint32 // the lower half; see Table.Packets
+	Bytes              uint64
 }
 
-// Key returns the entry's key.
-func (e *Entry) Key() Key {
-	return Key{e.KeyNH, packet.Tuple{Src: e.Src, Dst: e.Dst, Sport: e.Sport, Dport: e.Dport, Proto: e.Proto}}
+// wide are the addresses of an IPv6 entry, in the line behind it.
+type wide struct{ src, dst, natSrc, natDst packet.Addr }
+
+// Cold is what only a change needs: of the tables, of a connection's state, of the
+// pair.
+type Cold struct {
+	Reverse uint32 // Index of the other direction's entry, or NoReverse
+	Scope   uint32 // next hop under whose generation the flow was decided
+	Gen     uint32 // that generation
+	VRF     uint32 // routing instance of the source
+	packets uint16 // bits 32 to 47
+	Reason  uint8  // of ActionDrop; package forward names them
+	_       uint8
 }
 
-// Translated returns the packet's tuple after translation.
-func (e *Entry) Translated() packet.Tuple {
-	return packet.Tuple{Src: e.NatSrc, Dst: e.NatDst, Sport: e.NatSport, Dport: e.NatDport, Proto: e.Proto}
-}
+// Label returns the label to push, 0: none.
+func (e *Entry) Label() table.Label { return table.Label(e.LabelECMP >> memberBits) }
 
-// noMember is the member position of a flow that did not choose one.
-const noMember = 0xfff
+const (
+	memberBits = 12
+	// noMember is the member position of a flow that did not choose one.
+	noMember = 1<<memberBits - 1
+)
 
 // PackLabelECMP makes a LabelECMP of a label and a member position (-1: none).
 func PackLabelECMP(label table.Label, member int) uint32 {
 	if member < 0 || member >= noMember {
 		member = noMember
 	}
-	return uint32(label)<<12 | uint32(member)
-}
-
-// Label returns the label to push, 0: none.
-func (e *Entry) Label() table.Label { return table.Label(e.LabelECMP >> 12) }
-
-// Member returns the position of the chosen ECMP member, -1: none.
-func (e *Entry) Member() int {
-	if m := int(e.LabelECMP & noMember); m != noMember {
-		return m
-	}
-	return -1
+	return uint32(label)<<memberBits | uint32(member)
 }
 
 // Action says what happens to the packets of a flow.

@@ -11,19 +11,25 @@ import (
 // The layout is shared memory: a change is a new layoutVersion.
 func TestLayout(t *testing.T) {
 	var e Entry
+	var c Cold
 	for name, at := range map[string][2]uintptr{
-		"Entry":    {unsafe.Sizeof(e), 128},
-		"header":   {unsafe.Sizeof(header{}), 32},
-		"KeyNH":    {unsafe.Offsetof(e.KeyNH), 32},
-		"Proto":    {unsafe.Offsetof(e.Proto), 40},
-		"Used":     {unsafe.Offsetof(e.Used), 41},
-		"Action":   {unsafe.Offsetof(e.Action), 42},
-		"TCP":      {unsafe.Offsetof(e.TCP), 46},
-		"Reverse":  {unsafe.Offsetof(e.Reverse), keyWords * 8},
-		"LastSeen": {unsafe.Offsetof(e.LastSeen), 60},
-		"NatSrc":   {unsafe.Offsetof(e.NatSrc), 64}, // the second cache line
-		"Packets":  {unsafe.Offsetof(e.Packets), 112},
-		"Bytes":    {unsafe.Offsetof(e.Bytes), 120},
+		"Entry":    {unsafe.Sizeof(e), 64}, // a cache line
+		"wide":     {unsafe.Sizeof(wide{}), 64},
+		"Cold":     {unsafe.Sizeof(c), 20},
+		"header":   {unsafe.Sizeof(header{}), 40},
+		"KeyNH":    {unsafe.Offsetof(e.KeyNH), 8},
+		"Proto":    {unsafe.Offsetof(e.Proto), 16},
+		"Used":     {unsafe.Offsetof(e.Used), 17},
+		"Action":   {unsafe.Offsetof(e.Action), 18},
+		"reach":    {unsafe.Offsetof(e.reach), 19},
+		"TCP":      {unsafe.Offsetof(e.TCP), 22},
+		"natEnds":  {unsafe.Offsetof(e.natEnds), keyWords * 8},
+		"LastSeen": {unsafe.Offsetof(e.LastSeen), 44},
+		"packets":  {unsafe.Offsetof(e.packets), 52},
+		"Bytes":    {unsafe.Offsetof(e.Bytes), 56},
+		"natSrc":   {unsafe.Offsetof(wide{}.natSrc), keyWide * 8},
+		"Gen":      {unsafe.Offsetof(c.Gen), 8},
+		"VRF":      {unsafe.Offsetof(c.VRF), 12},
 	} {
 		if at[0] != at[1] {
 			t.Errorf("%s: %d, want %d", name, at[0], at[1])
@@ -79,9 +85,10 @@ func TestLabelECMP(t *testing.T) {
 		member int
 		want   int
 	}{{0, -1, -1}, {16, 0, 0}, {table.MaxLabel, table.MaxMembers - 1, 4094}, {100, 4095, -1}, {100, 1 << 20, -1}} {
-		e := Entry{LabelECMP: PackLabelECMP(c.label, c.member)}
-		if e.Label() != c.label || e.Member() != c.want {
-			t.Errorf("label %d member %d became %d and %d", c.label, c.member, e.Label(), e.Member())
+		packed := PackLabelECMP(c.label, c.member)
+		e, r := Entry{LabelECMP: packed}, Record{LabelECMP: packed}
+		if e.Label() != c.label || r.Label() != c.label || r.Member() != c.want {
+			t.Errorf("label %d member %d became %d and %d", c.label, c.member, e.Label(), r.Member())
 		}
 	}
 }

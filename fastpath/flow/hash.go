@@ -3,28 +3,61 @@ package flow
 import (
 	"encoding/binary"
 	"math/bits"
+
+	"github.com/vragent/vragent/fastpath/packet"
 )
 
-// Hash returns the seeded hash of k, after wyhash (public domain): 128-bit
-// products of words masked with secrets, so that nobody outside can choose keys
-// that meet.
-func (t *Table) Hash(k *Key) uint64 {
-	s := &t.secrets
-	h := mix(word(k.Src[:])^s[0], word(k.Src[8:])^s[1])
-	h ^= mix(word(k.Dst[:])^s[2], word(k.Dst[8:])^s[3])
-	rest := uint64(k.KeyNH)<<32 | uint64(k.Sport)<<16 | uint64(k.Dport)
-	return mix(h^rest, uint64(k.Proto)^s[4])
+// Place is where in the table a key's entry is, or would be.
+type Place struct {
+	ends  uint64 // as in Entry
+	home  uint32 // the first cell of its family that it may be in
+	reach uint8  // of the home: how many cells it may be in
+	six   bool   // IPv6
 }
+
+// Locate finds out where k's entry would be and touches the memory there. Who
+// locates many keys before he looks them up waits once for the memory, not each time.
+func (t *Table) Locate(k *Key) Place {
+	var p Place
+	part := &t.four
+	if isFour(&k.Src) && isFour(&k.Dst) {
+		p.ends = ends4(&k.Src, &k.Dst)
+	} else {
+		p.ends, p.six, part = t.ends6(&k.Src, &k.Dst), true, &t.six
+	}
+	p.home = part.home(t.hash(p.ends, k))
+	p.reach = part.line(p.home).reach
+	return p
+}
+
+// hash is the seeded hash of k, after wyhash (public domain): 128-bit products of
+// words masked with secrets, so that nobody outside can choose keys that meet.
+func (t *Table) hash(ends uint64, k *Key) uint64 {
+	rest := uint64(k.KeyNH)<<32 | uint64(k.Sport)<<16 | uint64(k.Dport)
+	return mix(mix(ends^t.secrets[0], rest^t.secrets[1])^t.secrets[2], uint64(k.Proto)^t.secrets[3])
+}
+
+// ends6 is a hash of two IPv6 addresses in the same manner.
+func (t *Table) ends6(src, dst *packet.Addr) uint64 {
+	s := &t.secrets
+	return mix(word(src[:])^s[4], word(src[8:])^s[5]) ^ mix(word(dst[:])^s[6], word(dst[8:])^s[7])
+}
+
+// isFour reports whether a is an IPv4 address.
+func isFour(a *packet.Addr) bool { return word(a[:]) == 0 && half(a[8:]) == mapped }
+
+// mapped stands before IPv4 addresses (RFC 4291 2.5.5.2), in the host's byte order.
+var mapped = half([]byte{0, 0, 0xff, 0xff})
 
 // home returns the first cell that a key with hash h may be in (Lemire: a
 // product instead of a remainder, so that any number of homes will do).
-func (t *Table) home(h uint64) int {
-	hi, _ := bits.Mul64(h, t.homes)
-	return int(hi)
+func (p *part) home(h uint64) uint32 {
+	hi, _ := bits.Mul64(h, p.homes)
+	return uint32(hi)
 }
 
 // secrets spreads the seed with splitmix64.
-func secrets(seed uint64) (s [5]uint64) {
+func secrets(seed uint64) (s [8]uint64) {
 	for i := range s {
 		seed += 0x9E3779B97F4A7C15
 		x := seed
@@ -41,3 +74,5 @@ func mix(a, b uint64) uint64 {
 }
 
 func word(b []byte) uint64 { return binary.NativeEndian.Uint64(b) }
+
+func half(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }

@@ -6,11 +6,13 @@ import (
 	"unsafe"
 )
 
-// Layout of a table's memory: one page of header, then cells. Cell i may hold
-// keys whose home is i-window+1 to i; the last window-1 cells are nobody's home,
+// Layout of a table's memory: one page of header, the IPv4 cells of one cache line,
+// the IPv6 cells of two, and then what is cold of all of them. Cell i of a family may
+// hold keys whose home is i-window+1 to i; its last window-1 cells are nobody's home,
 // so that no probe wraps around.
 const (
-	cellSize   = int(unsafe.Sizeof(Entry{}))
+	lineSize   = int(unsafe.Sizeof(Entry{}))
+	coldSize   = int(unsafe.Sizeof(Cold{}))
 	headerSize = 4096
 	// window is how far from its home a key may be. At full load an insertion
 	// meets a full window about once in ten thousand times.
@@ -19,36 +21,58 @@ const (
 	maxCells = 1 << 24
 
 	magic         = 0x56524654 // "VRFT"
-	layoutVersion = 1
+	layoutVersion = 2
 )
+
+// Size says how many entries of each family a table holds.
+type Size struct{ Four, Six int }
 
 // header is the first bytes of a table's memory, in host byte order. A
 // successor takes a table over only if all of it is what it expects.
 type header struct {
 	magic, version   uint32
-	cellSize, window uint32
-	cells, worker    uint32
+	lineSize, window uint32
+	four, six        uint32 // cells
+	worker, _        uint32
 	seed             uint64
 }
 
-// MemorySize returns the bytes of memory for a table of entries: 128 bytes for
-// each, a third more so that probes stay short, 32 KiB for the last window and
-// 4 KiB of header. 262,144 entries take 42.7 MiB, 2,097,152 take 341 MiB.
-// A table also keeps a byte per cell on the heap.
-func MemorySize(entries int) int {
-	homes := (entries*4 + 2) / 3
-	return headerSize + (homes+window-1)*cellSize
+// cells returns how many cells there are for entries: a third more, so that probes
+// stay short, and the last window.
+func cells(entries int) int { return (entries*4+2)/3 + window - 1 }
+
+// MemorySize returns the bytes of memory for a table: 112 for each IPv4 entry, 197
+// for each of IPv6, and 54 KiB. 2,097,152 entries of IPv4 take 224 MiB, of IPv6
+// 395 MiB.
+func MemorySize(size Size) int {
+	four, six := cells(size.Four), cells(size.Six)
+	return headerSize + (four+2*six)*lineSize + (four+six)*coldSize
 }
 
-// view returns the header and the cells of mem.
-func view(mem []byte) (*header, []Entry, error) {
-	cells := (len(mem) - headerSize) / cellSize
-	if cells <= window || cells > maxCells {
-		return nil, nil, fmt.Errorf("flow memory: %d bytes, want %d to %d", len(mem), MemorySize(1), headerSize+maxCells*cellSize)
+// carve returns the header of mem, and a table of its cells.
+func carve(mem []byte, size Size) (*header, *Table, error) {
+	four, six := cells(size.Four), cells(size.Six)
+	if size.Four < 1 || size.Six < 1 || four+six > maxCells {
+		return nil, nil, fmt.Errorf("flow memory: %d and %d entries, want at least one of each family and at most %d cells", size.Four, size.Six, maxCells)
+	}
+	if len(mem) != MemorySize(size) {
+		return nil, nil, fmt.Errorf("flow memory: %d bytes, want %d", len(mem), MemorySize(size))
 	}
 	base := unsafe.Pointer(&mem[0])
 	if uintptr(base)%64 != 0 {
 		return nil, nil, errors.New("flow memory: does not start at a cache line")
 	}
-	return (*header)(base), unsafe.Slice((*Entry)(unsafe.Add(base, headerSize)), cells), nil
+	lines := unsafe.Slice((*Entry)(unsafe.Add(base, headerSize)), four+2*six)
+	t := &Table{
+		four: newPart(lines[:four], 0),
+		six:  newPart(lines[four:], 1),
+		cold: unsafe.Slice((*Cold)(unsafe.Add(base, headerSize+len(lines)*lineSize)), four+six),
+	}
+	t.six.first = uint32(four)
+	return (*header)(base), t, nil
+}
+
+// wide returns the second line of a slot's cell.
+func (p *part) wide(slot uint32) *wide {
+	return (*wide)(unsafe.Pointer(&p.lines[(slot-p.first)<<1+1]))
 }

@@ -12,34 +12,43 @@ import (
 )
 
 func TestMemorySize(t *testing.T) {
-	for entries := 1; entries < 5000; entries++ {
+	for entries := 1; entries < 5000; entries += 7 {
 		tab, _ := newTable(t, entries)
-		if tab.Cap() != entries {
-			t.Fatalf("memory for %d entries holds %d", entries, tab.Cap())
+		if tab.Cap() != (Size{entries, entries}) {
+			t.Fatalf("memory for %d entries holds %v", entries, tab.Cap())
 		}
-		if tab.Slots() < int(tab.homes)+window-1 || tab.Slots() > maxCells {
-			t.Fatalf("%d slots for %d entries", tab.Slots(), entries)
+		if want := int(tab.four.homes+tab.six.homes) + 2*(window-1); tab.Slots() != want {
+			t.Fatalf("%d slots for %d entries, want %d", tab.Slots(), entries, want)
 		}
 	}
 	// What the documentation promises.
-	if mib := MemorySize(262_144) * 10 >> 20; mib != 427 {
-		t.Errorf("262,144 entries take %d/10 MiB", mib)
-	}
-	if mib := MemorySize(2_097_152) >> 20; mib != 341 {
-		t.Errorf("2,097,152 entries take %d MiB", mib)
+	const mib = 1 << 20
+	for _, c := range []struct {
+		size Size
+		most int
+	}{{Size{2 << 20, 64}, 256e6}, {Size{64, 2 << 20}, 512e6}, {Size{2 << 20, 64}, 225 * mib}, {Size{64, 2 << 20}, 395 * mib}, {Size{1 << 18, 1 << 16}, 41 * mib}} {
+		if n := MemorySize(c.size); n > c.most || n < c.most*3/4 {
+			t.Errorf("%v entries take %d MiB, want at most %d", c.size, n/mib, c.most/mib)
+		}
 	}
 }
 
 func TestBadMemory(t *testing.T) {
-	for _, n := range []int{0, 10, headerSize, MemorySize(1) - cellSize} {
-		if _, err := New(make([]byte, n), 0, seed); err == nil {
+	size := Size{10, 10}
+	for _, n := range []int{0, 10, headerSize, MemorySize(size) - 1, MemorySize(size) + 64} {
+		if _, err := New(make([]byte, n), size, 0, seed); err == nil {
 			t.Errorf("made a table of %d bytes", n)
 		}
-		if _, err := Adopt(make([]byte, n), 0); err == nil {
+		if _, err := Adopt(make([]byte, n), size, 0); err == nil {
 			t.Errorf("adopted %d bytes", n)
 		}
 	}
-	if _, err := New(make([]byte, MemorySize(10)+1)[1:], 0, seed); err == nil || !strings.Contains(err.Error(), "cache line") {
+	for _, size := range []Size{{0, 10}, {10, 0}, {maxCells, 10}, {10, maxCells}} {
+		if _, err := New(make([]byte, 1<<16), size, 0, seed); err == nil || !strings.Contains(err.Error(), "entries") {
+			t.Errorf("made a table of %v: %v", size, err)
+		}
+	}
+	if _, err := New(make([]byte, MemorySize(size)+1)[1:], size, 0, seed); err == nil || !strings.Contains(err.Error(), "cache line") {
 		t.Errorf("made a table across cache lines: %v", err)
 	}
 }
@@ -50,12 +59,12 @@ func TestNewOnUsedMemory(t *testing.T) {
 	for n := range uint32(50) {
 		insert(t, tab, key(n))
 	}
-	tab, err := New(mem, 4, seed+1)
+	tab, err := New(mem, Size{50, 50}, 4, seed+1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, tab, nil)
-	again, err := Adopt(mem, 4)
+	again, err := Adopt(mem, Size{50, 50}, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,15 +80,16 @@ func TestAdoptRefuses(t *testing.T) {
 	}{
 		{"zero memory", func(h *header) { *h = header{} }, "holds no flow table"},
 		{"other magic", func(h *header) { h.magic++ }, "holds no flow table"},
-		{"newer layout", func(h *header) { h.version = 2 }, "layout version 2 with 128-byte cells, this program knows version 1 with 128"},
-		{"other cells", func(h *header) { h.cellSize = 64 }, "layout version 1 with 64-byte cells"},
+		{"older layout", func(h *header) { h.version, h.lineSize = 1, 128 }, "layout version 1 with 128-byte cells, this program knows version 2 with 64"},
+		{"newer layout", func(h *header) { h.version = 3 }, "layout version 3 with 64-byte cells"},
 		{"other window", func(h *header) { h.window = 64 }, "layout"},
-		{"other size", func(h *header) { h.cells-- }, "cells, the memory has"},
+		{"other size", func(h *header) { h.four-- }, "cells, the memory has"},
+		{"other size of IPv6", func(h *header) { h.six-- }, "cells, the memory has"},
 		{"other worker", func(h *header) { h.worker = 1 }, "belongs to worker 1, not 3"},
 	} {
 		_, mem := newTable(t, 50)
 		c.change((*header)(unsafe.Pointer(&mem[0])))
-		if _, err := Adopt(mem, 3); err == nil || !strings.Contains(err.Error(), c.says) {
+		if _, err := Adopt(mem, Size{50, 50}, 3); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: error is %v, want %q", c.what, err, c.says)
 		}
 	}
@@ -101,12 +111,14 @@ func TestAdoptCleans(t *testing.T) {
 	spoil(1, func(e *Entry) { e.Action = ActionNone })
 	spoil(2, func(e *Entry) { e.Action = 77 })
 	spoil(3, func(e *Entry) { e.Used = 2 })
-	spoil(4, func(e *Entry) { e.Src[3]++ }) // its home is elsewhere
-	spoil(5, func(e *Entry) { e.Used = 0 })
-	slot := kept[key(6)]
-	delete(kept, tab.Entry(slot+1).Key())
-	tab.cells[slot+1] = *tab.Entry(slot) // twice
-	again, err := Adopt(mem, 3)
+	spoil(4, func(e *Entry) { e.ends++ }) // its home is elsewhere
+	spoil(6, func(e *Entry) { e.Used = 0 })
+	spoil(5, func(e *Entry) { e.ends++ }) // IPv6: not the hash of its addresses
+	spoil(10, func(e *Entry) { tab.six.wide(kept[key(10)]).src[3]++ })
+	slot := kept[key(7)]
+	delete(kept, tab.Key(slot+1))
+	*tab.Entry(slot + 1) = *tab.Entry(slot) // twice
+	again, err := Adopt(mem, Size{1000, 1000}, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,18 +146,22 @@ func FuzzAdopt(f *testing.F) {
 		for i := range uint32(20) {
 			insert(t, old, key(i))
 		}
-		cells := mem[headerSize:][:32*cellSize] // where the entries are
+		four, six := mem[headerSize:][:32*lineSize], mem[headerSize+cells(20)*lineSize:][:64*lineSize] // where the entries are
 		for ; len(patches) >= 3; patches = patches[3:] {
-			cells[int(binary.LittleEndian.Uint16(patches))%len(cells)] = patches[2]
+			into := four
+			if patches[0]&1 != 0 {
+				into = six
+			}
+			into[int(binary.LittleEndian.Uint16(patches)/2)%len(into)] = patches[2]
 		}
-		tab, err := Adopt(mem, 3)
+		tab, err := Adopt(mem, Size{20, 20}, 3)
 		if err != nil {
 			t.Fatal(err)
 		}
 		twin := map[Key]uint32{}
 		for slot := range uint32(tab.Slots()) {
 			if e := tab.Entry(slot); e.Used != slotEmpty {
-				twin[e.Key()] = slot
+				twin[tab.Key(slot)] = slot
 			}
 		}
 		same(t, tab, twin)
@@ -159,12 +175,12 @@ func FuzzAdopt(f *testing.F) {
 // Other goroutines read while the worker works: what they get is one entry, not
 // parts of two. Run it with -race.
 func TestSnapshotWhileWorking(t *testing.T) {
-	mem, _, err := store.Private().Memory("", MemorySize(64)) // off the heap, where -race looks
+	mem, _, err := store.Private().Memory("", MemorySize(Size{64, 64})) // off the heap, where -race looks
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Free(mem)
-	tab, err := New(mem, 0, seed)
+	tab, err := New(mem, Size{64, 64}, 0, seed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +210,7 @@ func TestSnapshotWhileWorking(t *testing.T) {
 		k := key(r.Uint32N(128))
 		if slot, ok := tab.Lookup(&k); ok {
 			if e := tab.Entry(slot); r.IntN(2) == 0 {
-				e.Packets++
+				tab.Count(slot, e, 1, 60)
 			} else {
 				tab.Delete(slot)
 			}
@@ -205,10 +221,10 @@ func TestSnapshotWhileWorking(t *testing.T) {
 }
 
 // whole fails unless e is an entry that key made.
-func whole(t *testing.T, e *Entry) {
+func whole(t *testing.T, e *Record) {
 	k := e.Key()
 	n := uint32(k.Sport)
-	if k != key(n) || e.Used != slotUsed || e.Proto != packet.ProtoTCP {
+	if k != key(n) || e.Proto != packet.ProtoTCP {
 		t.Errorf("torn: %+v, want %+v", k, key(n))
 	}
 }

@@ -7,122 +7,181 @@ import (
 )
 
 // Table is a hash table of entries in memory handed in: open addressing with
-// linear probing from a key's home. Entries never move, because indices in
-// other tables and descriptors name their slots. reach remembers how far each
-// home's keys are spread, so a removed entry needs no tombstone: a lookup stops
-// where no key of that home can follow.
+// linear probing from a key's home, in two parts, because an IPv6 cell is twice as
+// large. Entries never move, because indices in other tables and descriptors name
+// their slots: those of IPv4 come first. The reach of a home is how far its keys are
+// spread, 1 + the largest distance, so a removed entry needs no tombstone: a lookup
+// stops where no key of that home can follow. It stands in the cell that the home is.
 type Table struct {
 	// Set once by New or Adopt.
-	cells   []Entry
-	secrets [5]uint64 // derived from the seed
-	homes   uint64
-	limit   int
+	four, six part
+	cold      []Cold    // by slot
+	secrets   [8]uint64 // derived from the seed
 
 	// Owned by the worker.
-	reach  []uint8 // of each home: 1 + the largest distance of its keys
-	cursor int     // Scan's
+	cursor uint32 // Scan's
+}
+
+// part holds the entries of one family.
+type part struct {
+	// Set once by newPart.
+	lines []Entry // a cell is one of them, or two
+	shift uint8   // 1: two
+	first uint32  // slot of the first cell
+	homes uint64
+	limit int
 
 	// Written by the worker, read by anyone.
 	used atomic.Int64
 }
 
+func newPart(lines []Entry, shift uint8) part {
+	homes := len(lines)>>shift - window + 1
+	return part{lines: lines, shift: shift, homes: uint64(homes), limit: homes * 3 / 4}
+}
+
 // New makes mem an empty table. mem is zero or was a flow table before. The
 // seed keeps senders from aiming at one home: it must be random.
-func New(mem []byte, worker int, seed uint64) (*Table, error) {
-	head, cells, err := view(mem)
+func New(mem []byte, size Size, worker int, seed uint64) (*Table, error) {
+	head, t, err := carve(mem, size)
 	if err != nil {
 		return nil, err
 	}
 	if head.magic != 0 {
-		clear(cells)
+		clear(mem[headerSize:])
 	}
-	*head = header{
-		version: layoutVersion, cellSize: uint32(cellSize), window: window,
-		cells: uint32(len(cells)), worker: uint32(worker), seed: seed,
-	}
+	*head = t.header(worker, seed)
+	head.magic = 0
 	atomic.StoreUint32(&head.magic, magic) // last: without it nobody adopts
-	return open(head, cells), nil
+	t.secrets = secrets(seed)
+	return t, nil
+}
+
+// header is what the header of t's memory holds.
+func (t *Table) header(worker int, seed uint64) header {
+	return header{
+		magic: magic, version: layoutVersion, lineSize: uint32(lineSize), window: window,
+		four: uint32(t.four.cells()), six: uint32(t.six.cells()), worker: uint32(worker), seed: seed,
+	}
 }
 
 // Adopt takes over a table that a predecessor of worker left in mem, whenever
 // it stopped. Entries that it had not decided are removed.
-func Adopt(mem []byte, worker int) (*Table, error) {
-	head, cells, err := view(mem)
+func Adopt(mem []byte, size Size, worker int) (*Table, error) {
+	head, t, err := carve(mem, size)
 	if err != nil {
 		return nil, err
 	}
-	want := header{magic, layoutVersion, uint32(cellSize), window, uint32(len(cells)), uint32(worker), head.seed}
+	want := t.header(worker, head.seed)
 	switch {
 	case head.magic != magic:
 		return nil, errors.New("flow memory: holds no flow table")
-	case head.version != layoutVersion || head.cellSize != want.cellSize || head.window != window:
+	case head.version != layoutVersion || head.lineSize != want.lineSize || head.window != window:
 		return nil, fmt.Errorf("flow memory: layout version %d with %d-byte cells, this program knows version %d with %d",
-			head.version, head.cellSize, layoutVersion, cellSize)
-	case head.cells != want.cells:
-		return nil, fmt.Errorf("flow memory: header names %d cells, the memory has %d", head.cells, len(cells))
+			head.version, head.lineSize, layoutVersion, lineSize)
+	case head.four != want.four || head.six != want.six:
+		return nil, fmt.Errorf("flow memory: header names %d and %d cells, the memory has %d and %d", head.four, head.six, want.four, want.six)
 	case head.worker != want.worker:
 		return nil, fmt.Errorf("flow memory: belongs to worker %d, not %d", head.worker, worker)
 	}
-	t := open(head, cells)
-	for slot := range cells {
+	t.secrets = secrets(head.seed)
+	for slot := range uint32(t.Slots()) {
+		t.Entry(slot).reach = 0
+	}
+	for slot := range uint32(t.Slots()) {
 		t.adopt(slot)
 	}
 	return t, nil
 }
 
-func open(head *header, cells []Entry) *Table {
-	homes := len(cells) - window + 1
-	return &Table{
-		cells: cells, secrets: secrets(head.seed),
-		homes: uint64(homes), limit: homes * 3 / 4,
-		reach: make([]uint8, homes),
-	}
-}
-
 // adopt counts the entry of slot, or removes it if no lookup would find it or
 // nobody decided it.
-func (t *Table) adopt(slot int) {
-	e := &t.cells[slot]
+func (t *Table) adopt(slot uint32) {
+	e := t.Entry(slot)
 	if e.Used == slotEmpty {
 		return
 	}
-	k := e.Key()
-	home := t.home(t.Hash(&k))
-	distance := slot - home
-	_, twice := t.Lookup(&k)
-	if e.Used != slotUsed || e.Action == ActionNone || e.Action > ActionDrop || distance < 0 || distance >= window || twice {
-		*e = Entry{}
+	k := t.Key(slot)
+	p := t.Locate(&k)
+	part := t.part(slot)
+	distance := int(slot-part.first) - int(p.home)
+	_, twice := t.Find(&k, &p)
+	if e.Used != slotUsed || e.Action == ActionNone || e.Action > ActionDrop || p.six != t.isSix(slot) || p.ends != e.ends ||
+		distance < 0 || distance >= window || twice {
+		t.wipe(slot)
 		return
 	}
-	t.reach[home] = max(t.reach[home], uint8(distance+1))
-	t.used.Add(1)
+	home := part.line(p.home)
+	home.reach = max(home.reach, uint8(distance+1))
+	part.used.Add(1)
 }
 
 // Len returns the number of entries in use. Any goroutine may call it.
-func (t *Table) Len() int { return int(t.used.Load()) }
+func (t *Table) Len() int { return int(t.four.used.Load() + t.six.used.Load()) }
 
-// Cap returns the number of entries that fit: three quarters of the homes.
-func (t *Table) Cap() int { return t.limit }
+// Cap returns the number of entries of each family that fit: three quarters of the homes.
+func (t *Table) Cap() Size { return Size{t.four.limit, t.six.limit} }
 
 // Slots returns the number of cells; slots are smaller.
-func (t *Table) Slots() int { return len(t.cells) }
+func (t *Table) Slots() int { return len(t.cold) }
 
-// Entry returns the cell of a slot. It stays where it is until it is deleted.
-func (t *Table) Entry(slot uint32) *Entry { return &t.cells[slot] }
+// Six reports whether a slot is for IPv6.
+func (t *Table) Six(slot uint32) bool { return t.isSix(slot) }
+
+func (t *Table) isSix(slot uint32) bool { return slot >= t.six.first }
+
+func (t *Table) part(slot uint32) *part {
+	if t.isSix(slot) {
+		return &t.six
+	}
+	return &t.four
+}
+
+func (p *part) cells() int { return len(p.lines) >> p.shift }
+
+// line returns the first line of a cell, or its only one.
+func (p *part) line(cell uint32) *Entry { return &p.lines[cell<<p.shift] }
+
+// Entry returns the entry of a slot. It stays where it is until it is deleted.
+func (t *Table) Entry(slot uint32) *Entry {
+	if slot < t.six.first {
+		return &t.four.lines[slot]
+	}
+	return &t.six.lines[(slot-t.six.first)<<1]
+}
+
+// Cold returns the rest of what is the worker's to write, of a slot.
+func (t *Table) Cold(slot uint32) *Cold { return &t.cold[slot] }
 
 // Lookup finds the entry of k.
 func (t *Table) Lookup(k *Key) (slot uint32, ok bool) {
-	home := t.home(t.Hash(k))
-	return t.find(k, home)
+	p := t.Locate(k)
+	return t.Find(k, &p)
 }
 
-func (t *Table) find(k *Key, home int) (slot uint32, ok bool) {
-	cells := t.cells[home : home+int(t.reach[home])]
-	for i := range cells {
-		e := &cells[i]
-		if e.Sport == k.Sport && e.Dport == k.Dport && e.KeyNH == k.KeyNH &&
-			e.Src == k.Src && e.Dst == k.Dst && e.Proto == k.Proto && e.Used == slotUsed {
-			return uint32(home + i), true
+// Find is Lookup where k has been located. Between the two nothing may be inserted.
+func (t *Table) Find(k *Key, p *Place) (slot uint32, ok bool) {
+	if p.six {
+		return t.findSix(k, p)
+	}
+	lines := t.four.lines[p.home : p.home+uint32(p.reach)]
+	for i := range lines {
+		if e := &lines[i]; e.ends == p.ends && e.Sport == k.Sport && e.Dport == k.Dport && e.KeyNH == k.KeyNH &&
+			e.Proto == k.Proto && e.Used == slotUsed {
+			return p.home + uint32(i), true
+		}
+	}
+	return 0, false
+}
+
+func (t *Table) findSix(k *Key, p *Place) (slot uint32, ok bool) {
+	for cell := p.home; cell < p.home+uint32(p.reach); cell++ {
+		e := t.six.line(cell)
+		if e.ends != p.ends || e.Sport != k.Sport || e.Dport != k.Dport || e.KeyNH != k.KeyNH || e.Proto != k.Proto || e.Used != slotUsed {
+			continue
+		}
+		if w := t.six.wide(t.six.first + cell); w.src == k.Src && w.dst == k.Dst {
+			return t.six.first + cell, true
 		}
 	}
 	return 0, false
@@ -130,73 +189,96 @@ func (t *Table) find(k *Key, home int) (slot uint32, ok bool) {
 
 // Insert makes an entry for k: nothing decided, nothing translated, no reverse.
 // Set its Action last: a successor drops entries without one. The entry of a
-// key that is there already is returned as it is. ok is false when the table is
+// key that is there already is returned as it is. ok is false when the part is
 // at its limit or k's window is full; see Victim.
 func (t *Table) Insert(k *Key) (slot uint32, ok bool) {
-	home := t.home(t.Hash(k))
-	if slot, ok = t.find(k, home); ok {
+	p := t.Locate(k)
+	if slot, ok = t.Find(k, &p); ok {
 		return slot, true
 	}
-	if t.Len() >= t.limit {
+	part := &t.four
+	if p.six {
+		part = &t.six
+	}
+	if int(part.used.Load()) >= part.limit {
 		return 0, false
 	}
-	cells := t.cells[home : home+window]
-	for i := range cells {
-		if cells[i].Used != slotEmpty {
+	for i := range uint32(window) {
+		if part.line(p.home+i).Used != slotEmpty {
 			continue
 		}
-		cells[i] = Entry{
-			Src: k.Src, Dst: k.Dst, KeyNH: k.KeyNH, Sport: k.Sport, Dport: k.Dport, Proto: k.Proto, Used: slotUsed,
-			Reverse: NoReverse, LabelECMP: noMember,
-			NatSrc: k.Src, NatDst: k.Dst, NatSport: k.Sport, NatDport: k.Dport,
-		}
-		t.reach[home] = max(t.reach[home], uint8(i+1))
-		t.used.Add(1)
-		return uint32(home + i), true
+		slot = part.first + p.home + i
+		t.begin(slot, k, &p)
+		home := part.line(p.home)
+		home.reach = max(home.reach, uint8(i+1))
+		part.used.Add(1)
+		return slot, true
 	}
 	return 0, false
 }
 
+// begin makes the entry of a slot that of k.
+func (t *Table) begin(slot uint32, k *Key, p *Place) {
+	e := t.Entry(slot)
+	*e = Entry{
+		ends: p.ends, KeyNH: k.KeyNH, Sport: k.Sport, Dport: k.Dport, Proto: k.Proto, Used: slotUsed, reach: e.reach,
+		natEnds: p.ends, natSport: k.Sport, natDport: k.Dport, LabelECMP: noMember,
+	}
+	t.cold[slot] = Cold{Reverse: NoReverse}
+	if p.six {
+		*t.six.wide(slot) = wide{k.Src, k.Dst, k.Src, k.Dst}
+	}
+}
+
 // Delete removes the entry of a slot. An empty slot stays empty.
 func (t *Table) Delete(slot uint32) {
-	e := &t.cells[slot]
-	if e.Used == slotEmpty {
+	if t.Entry(slot).Used == slotEmpty {
 		return
 	}
-	k := e.Key()
-	home := t.home(t.Hash(&k))
-	*e = Entry{}
-	t.used.Add(-1)
-	if int(slot)-home+1 == int(t.reach[home]) {
-		t.shrink(home)
+	k := t.Key(slot)
+	p := t.Locate(&k)
+	part := t.part(slot)
+	t.wipe(slot)
+	part.used.Add(-1)
+	if slot-part.first-p.home+1 == uint32(p.reach) {
+		t.shrink(part, p.home)
+	}
+}
+
+// wipe empties a cell; its reach is that of a home, not of the entry.
+func (t *Table) wipe(slot uint32) {
+	e := t.Entry(slot)
+	*e = Entry{reach: e.reach}
+	t.cold[slot] = Cold{}
+	if t.isSix(slot) {
+		*t.six.wide(slot) = wide{}
 	}
 }
 
 // shrink lowers the reach of home to the last key that still lives there.
-func (t *Table) shrink(home int) {
-	n := int(t.reach[home])
+func (t *Table) shrink(part *part, home uint32) {
+	n := uint32(part.line(home).reach)
 	for ; n > 0; n-- {
-		e := &t.cells[home+n-1]
-		if e.Used == slotEmpty {
+		if part.line(home+n-1).Used == slotEmpty {
 			continue
 		}
-		if k := e.Key(); t.home(t.Hash(&k)) == home {
+		if k := t.Key(part.first + home + n - 1); t.Locate(&k).home == home {
 			break
 		}
 	}
-	t.reach[home] = uint8(n)
+	part.line(home).reach = uint8(n)
 }
 
 // Scan shows the entries in the next n cells to visit, which may delete them
 // and others, and goes on there when called again. It starts over at the end.
 func (t *Table) Scan(n int, visit func(slot uint32, e *Entry)) {
-	for range min(n, len(t.cells)) {
+	for range min(n, t.Slots()) {
 		slot := t.cursor
-		if t.cursor++; t.cursor == len(t.cells) {
+		if t.cursor++; int(t.cursor) == t.Slots() {
 			t.cursor = 0
 		}
-		if e := &t.cells[slot]; e.Used != slotEmpty {
-			visit(uint32(slot), e)
+		if e := t.Entry(slot); e.Used != slotEmpty {
+			visit(slot, e)
 		}
 	}
 }
@@ -209,15 +291,19 @@ const victimWindow = 64
 // of the lowest rank, and among those the one not seen for longest. Established
 // TCP never goes. ok is false when there is none.
 func (t *Table) Victim(k *Key) (slot uint32, ok bool) {
-	home := t.home(t.Hash(k))
+	p := t.Locate(k)
+	part := &t.four
+	if p.six {
+		part = &t.six
+	}
 	best := rankKeep
 	var seen uint32
-	for i := home; i < home+victimWindow; i++ {
-		e := &t.cells[i]
+	for i := p.home; i < p.home+victimWindow; i++ {
+		e := part.line(i)
 		r := e.rank()
 		// int32: ticks wrap around.
 		if r < best || r == best && r != rankKeep && int32(e.LastSeen-seen) < 0 {
-			best, seen, slot = r, e.LastSeen, uint32(i)
+			best, seen, slot = r, e.LastSeen, part.first+i
 		}
 	}
 	return slot, best != rankKeep

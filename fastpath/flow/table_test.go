@@ -23,8 +23,9 @@ func key(n uint32) Key {
 
 func newTable(t testing.TB, entries int) (*Table, []byte) {
 	t.Helper()
-	mem := make([]byte, MemorySize(entries))
-	tab, err := New(mem, 3, seed)
+	size := Size{entries, entries}
+	mem := make([]byte, MemorySize(size))
+	tab, err := New(mem, size, 3, seed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,19 +46,20 @@ func insert(t testing.TB, tab *Table, k Key) uint32 {
 func TestInsertLookupDelete(t *testing.T) {
 	tab, _ := newTable(t, 100)
 	k := key(7)
-	if _, ok := tab.Lookup(&k); ok || tab.Len() != 0 || tab.Cap() != 100 {
-		t.Fatalf("a new table has %d of %d entries", tab.Len(), tab.Cap())
+	if _, ok := tab.Lookup(&k); ok || tab.Len() != 0 || tab.Cap() != (Size{100, 100}) {
+		t.Fatalf("a new table has %d of %v entries", tab.Len(), tab.Cap())
 	}
 	slot := insert(t, tab, k)
 	e := tab.Entry(slot)
-	if e.Key() != k || e.Translated() != k.Tuple || e.Reverse != NoReverse || e.Member() != -1 || e.Label() != 0 || e.Packets != 0 {
+	r := tab.Record(slot)
+	if r.Key() != k || tab.Key(slot) != k || r.Translated() != k.Tuple || tab.Translated(slot) != k.Tuple || r.Reverse != NoReverse || r.Member() != -1 || e.Label() != 0 || r.Packets != 0 {
 		t.Errorf("a new entry is %+v", e)
 	}
 	if at, ok := tab.Lookup(&k); !ok || at != slot || tab.Len() != 1 || !tab.Used(slot) {
 		t.Errorf("found at %d, %v, want %d", at, ok, slot)
 	}
-	e.Packets = 5
-	if at, ok := tab.Insert(&k); !ok || at != slot || tab.Entry(at).Packets != 5 || tab.Len() != 1 {
+	tab.Count(slot, e, 5, 300)
+	if at, ok := tab.Insert(&k); !ok || at != slot || tab.Packets(at) != 5 || tab.Len() != 1 {
 		t.Error("inserting it again did something")
 	}
 	// Each part of the key counts.
@@ -73,15 +75,21 @@ func TestInsertLookupDelete(t *testing.T) {
 	}
 	tab.Delete(slot)
 	tab.Delete(slot)
-	if _, ok := tab.Lookup(&k); ok || tab.Len() != 0 || tab.Used(slot) || *e != (Entry{}) {
+	if _, ok := tab.Lookup(&k); ok || tab.Len() != 0 || tab.Used(slot) || *e != (Entry{reach: e.reach}) || e.reach != 0 {
 		t.Error("it was not deleted")
 	}
+}
+
+// hashOf is the whole hash of a key: what its home is made of.
+func hashOf(tab *Table, k *Key) uint64 {
+	p := tab.Locate(k)
+	return tab.hash(p.ends, k)
 }
 
 // Each part of a key is spread over the whole hash, and the seed matters.
 func TestHash(t *testing.T) {
 	tab, _ := newTable(t, 100)
-	other, err := New(make([]byte, MemorySize(100)), 3, seed+1)
+	other, err := New(make([]byte, MemorySize(Size{100, 100})), Size{100, 100}, 3, seed+1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,75 +101,97 @@ func TestHash(t *testing.T) {
 		seen[h] = true
 	}
 	base := Key{}
-	note(tab.Hash(&base))
-	note(other.Hash(&base))
+	note(hashOf(tab, &base))
+	note(hashOf(other, &base))
 	for bit := range 8 * 16 {
 		for i := range 2 {
 			k := base
 			[]*packet.Addr{&k.Src, &k.Dst}[i][bit/8] ^= 1 << (bit % 8)
-			note(tab.Hash(&k))
+			note(hashOf(tab, &k))
 		}
 	}
 	for bit := range 32 {
 		k := base
 		k.KeyNH ^= 1 << bit
-		note(tab.Hash(&k))
+		note(hashOf(tab, &k))
 		k = base
 		ports := uint32(1) << bit
 		k.Sport, k.Dport = uint16(ports>>16), uint16(ports)
-		note(tab.Hash(&k))
+		note(hashOf(tab, &k))
 	}
 	for proto := 1; proto < 256; proto++ {
 		k := base
 		k.Proto = uint8(proto)
-		note(tab.Hash(&k))
+		note(hashOf(tab, &k))
 	}
 }
 
 // Up to its capacity a table takes (nearly) every flow, and keeps its probes short.
 func TestFillToCapacity(t *testing.T) {
-	const entries = 100_000
-	tab, _ := newTable(t, entries)
-	refused, probes := 0, 0
-	for n := uint32(0); tab.Len() < entries; n++ {
-		k := key(n * 2654435761)
-		slot, ok := tab.Insert(&k)
-		if !ok {
-			refused++
-			continue
+	for _, six := range []bool{false, true} {
+		const entries = 100_000
+		tab, _ := newTable(t, entries)
+		refused, probes := 0, 0
+		for n := uint32(0); tab.Len() < entries; n++ {
+			k := family(n*2654435761, six)
+			slot, ok := tab.Insert(&k)
+			if !ok {
+				refused++
+				continue
+			}
+			probes += int(slot-tab.part(slot).first-tab.Locate(&k).home) + 1
 		}
-		probes += int(slot) - tab.home(tab.Hash(&k)) + 1
-	}
-	if refused > entries/1000 {
-		t.Errorf("%d of %d flows met a full window", refused, entries)
-	}
-	// Linear probing at load 3/4 finds a key in (1+1/(1-0.75))/2 = 2.5 probes (Knuth 6.4).
-	if mean := float64(probes) / entries; mean > 2.7 {
-		t.Errorf("%.2f probes in the mean", mean)
-	}
-	k := key(1 << 31)
-	if _, ok := tab.Insert(&k); ok || tab.Len() != entries {
-		t.Error("the table takes more than its capacity")
+		if refused > entries/1000 {
+			t.Errorf("%d of %d flows met a full window", refused, entries)
+		}
+		// Linear probing at load 3/4 finds a key in (1+1/(1-0.75))/2 = 2.5 probes (Knuth 6.4).
+		if mean := float64(probes) / entries; mean > 2.7 {
+			t.Errorf("%.2f probes in the mean", mean)
+		}
+		k := family(1<<31, six)
+		if _, ok := tab.Insert(&k); ok || tab.Len() != entries {
+			t.Error("the table takes more than its capacity")
+		}
+		if k = family(1<<31, !six); insert(t, tab, k) == 0 {
+			t.Error("the other family has no room of its own")
+		}
 	}
 }
 
-// crowded returns a table and n keys that share one home.
-func crowded(t *testing.T, n int) (*Table, []Key) {
-	tab, _ := newTable(t, 1000)
-	var keys []Key
-	for i := uint32(0); len(keys) < n; i++ {
-		if k := key(i * 2654435761); tab.home(tab.Hash(&k)) == 400 {
-			k.Proto = packet.ProtoTCP
-			keys = append(keys, k)
-		}
+// family is a key of one family; equal n, equal key.
+func family(n uint32, six bool) Key {
+	if six {
+		return Key{KeyNH: 1, Tuple: packet.Tuple{Src: packet.Addr{0x20, 1, 12: byte(n >> 24), 13: byte(n >> 16)}, Dst: packet.Addr{0x20, 2}, Sport: uint16(n), Dport: 80, Proto: packet.ProtoTCP}}
 	}
-	return tab, keys
+	return Key{KeyNH: 1, Tuple: packet.Tuple{Src: packet.AddrFrom4([]byte{198, 51, byte(n >> 24), byte(n >> 16)}), Dst: packet.AddrFrom4([]byte{203, 0, 113, 1}), Sport: uint16(n), Dport: 80, Proto: packet.ProtoTCP}}
+}
+
+// eachFamily runs a test with n keys that share home 400 of a table of their family;
+// first is the slot of that home.
+func eachFamily(t *testing.T, n int, run func(t *testing.T, tab *Table, keys []Key, first uint32)) {
+	for name, six := range map[string]bool{"IPv4": false, "IPv6": true} {
+		t.Run(name, func(t *testing.T) {
+			tab, _ := newTable(t, 1000)
+			var keys []Key
+			for i := uint32(0); len(keys) < n; i++ {
+				if k := family(i*2654435761, six); tab.Locate(&k).home == 400 {
+					keys = append(keys, k)
+				}
+			}
+			first := uint32(400)
+			if six {
+				first += tab.six.first
+			}
+			run(t, tab, keys, first)
+		})
+	}
 }
 
 // A key whose window is full is refused although the table has room; the victim
 // makes room for it.
-func TestFullWindow(t *testing.T) {
-	tab, keys := crowded(t, window+1)
+func TestFullWindow(t *testing.T) { eachFamily(t, window+1, testFullWindow) }
+
+func testFullWindow(t *testing.T, tab *Table, keys []Key, first uint32) {
 	for _, k := range keys[:window] {
 		insert(t, tab, k)
 	}
@@ -170,11 +200,11 @@ func TestFullWindow(t *testing.T) {
 		t.Fatal("the window holds more than it can")
 	}
 	for i := range window {
-		e := tab.Entry(uint32(400 + i))
+		e := tab.Entry(first + uint32(i))
 		e.TCP, e.LastSeen = SYN, uint32(1000-i)
 	}
 	slot, ok := tab.Victim(&last)
-	if !ok || slot != 400+victimWindow-1 {
+	if !ok || slot != first+victimWindow-1 {
 		t.Fatalf("victim is %d, %v", slot, ok)
 	}
 	tab.Delete(slot)
@@ -190,8 +220,9 @@ func TestFullWindow(t *testing.T) {
 
 // The victim is dead before embryonic before not TCP, and the oldest of those;
 // never established.
-func TestVictim(t *testing.T) {
-	tab, keys := crowded(t, 7)
+func TestVictim(t *testing.T) { eachFamily(t, 7, testVictim) }
+
+func testVictim(t *testing.T, tab *Table, keys []Key, _ uint32) {
 	slots := make([]uint32, len(keys))
 	for i, k := range keys {
 		slots[i] = insert(t, tab, k)
@@ -284,8 +315,8 @@ func FuzzTable(f *testing.F) {
 				if at, ok = tab.Insert(&k); ok {
 					tab.Entry(at).Action = ActionNAT
 					twin[k] = at
-				} else if there || len(twin) < tab.Cap() {
-					t.Fatalf("%v is refused with %d of %d entries", k, len(twin), tab.Cap())
+				} else if there || len(twin) < tab.Cap().Four && int(tab.six.used.Load()) < tab.Cap().Six {
+					t.Fatalf("%v is refused with %d of %v entries", k, len(twin), tab.Cap())
 				}
 			} else if there {
 				tab.Delete(slot)
@@ -294,7 +325,7 @@ func FuzzTable(f *testing.F) {
 			ops = ops[3:]
 		}
 		same(t, tab, twin)
-		again, err := Adopt(mem, 3)
+		again, err := Adopt(mem, tab.Cap(), 3)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -308,19 +339,55 @@ func same(t *testing.T, tab *Table, twin map[Key]uint32) {
 	if tab.Len() != len(twin) {
 		t.Fatalf("%d entries, want %d", tab.Len(), len(twin))
 	}
-	reach := make([]uint8, tab.homes)
+	reach := map[*Entry]uint8{}
 	for k, slot := range twin {
-		if at, ok := tab.Lookup(&k); !ok || at != slot || tab.Entry(at).Key() != k {
+		if at, ok := tab.Lookup(&k); !ok || at != slot || tab.Key(at) != k {
 			t.Fatalf("%v: found at %d, %v, want %d", k, at, ok, slot)
 		}
-		home := tab.home(tab.Hash(&k))
-		reach[home] = max(reach[home], uint8(int(slot)-home+1))
+		part, p := tab.part(slot), tab.Locate(&k)
+		home := part.line(p.home)
+		reach[home] = max(reach[home], uint8(slot-part.first-p.home+1))
 	}
-	for home, want := range reach {
-		if tab.reach[home] != want {
-			t.Fatalf("home %d reaches %d, want %d", home, tab.reach[home], want)
+	for slot := range uint32(tab.Slots()) {
+		if e := tab.Entry(slot); e.reach != reach[e] {
+			t.Fatalf("slot %d reaches %d, want %d", slot, e.reach, reach[e])
 		}
 	}
+}
+
+// FuzzRecord packs records into cells and takes them out again; other cells stay.
+func FuzzRecord(f *testing.F) {
+	f.Add(uint32(7), uint16(3), uint64(1<<47), []byte("seventy bytes of addresses, ports and whatever else a record may hold."))
+	f.Add(uint32(10), uint16(0xffff), uint64(1<<32-1), []byte{0: 1, 63: 9})
+	f.Fuzz(func(t *testing.T, n uint32, small uint16, large uint64, b []byte) {
+		tab, _ := newTable(t, 20)
+		k, other := key(n%1000), key(2000+n%1000)
+		slot, beside := insert(t, tab, k), insert(t, tab, other)
+		want := tab.Record(slot)
+		untouched := tab.Record(beside)
+		var nat [8]byte
+		copy(nat[:], b)
+		want.Action, want.Reason, want.NAT, want.Flags, want.TCP = Action(1+small%3), nat[0], NAT(nat[1]&15), Flags(nat[2]), TCPState(small)
+		want.Reverse, want.NH, want.LabelECMP, want.LastSeen = n*3, n*5, n*7, n*11
+		want.Scope, want.Gen, want.VRF, want.Packets, want.Bytes = n*13, n*17, n*19, large&(1<<48-1), large*3
+		copy(want.NatSrc[12:], nat[:4])
+		copy(want.NatDst[12:], nat[4:])
+		want.NatSport, want.NatDport = small, uint16(n)
+		tab.Set(slot, &want)
+		if got := tab.Record(slot); got != want || tab.Key(slot) != k || tab.Translated(slot) != want.Translated() || tab.Packets(slot) != want.Packets {
+			t.Errorf("set %+v, got %+v", want, got)
+		}
+		if got, ok := tab.Snapshot(slot); !ok || got != want {
+			t.Errorf("set %+v, others see %+v", want, got)
+		}
+		tab.Count(slot, tab.Entry(slot), 3, 1000)
+		if want.Packets = (want.Packets + 3) & (1<<48 - 1); tab.Packets(slot) != want.Packets || tab.Entry(slot).Bytes != want.Bytes+1000 {
+			t.Errorf("%d packets, want %d", tab.Packets(slot), want.Packets)
+		}
+		if got := tab.Record(beside); got != untouched {
+			t.Errorf("beside it, %+v became %+v", untouched, got)
+		}
+	})
 }
 
 func TestNoAllocations(t *testing.T) {
@@ -340,7 +407,7 @@ func TestNoAllocations(t *testing.T) {
 			}
 			index++
 		},
-		"Entry":    func() { sum += int(tab.Entry(slot).Packets) },
+		"Record":   func() { sum += int(tab.Packets(slot)); tab.Record(slot) },
 		"Victim":   func() { tab.Victim(&k) },
 		"Scan":     func() { tab.Scan(64, func(uint32, *Entry) { sum++ }) },
 		"Snapshot": func() { tab.Snapshot(slot) },

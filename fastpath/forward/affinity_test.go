@@ -199,7 +199,7 @@ func TestAffinityOfEach(t *testing.T) {
 	if _, again, _ := n1.workers[0].view.Clients.Find(tag); again != seen {
 		t.Error("the time moved without a new flow")
 	}
-	n1.workers[0].flows.Scan(n1.workers[0].flows.Slots(), func(_ uint32, e *flow.Entry) { e.Gen-- })
+	n1.workers[0].flows.Scan(n1.workers[0].flows.Slots(), func(slot uint32, e *flow.Entry) { e.View = 0; n1.workers[0].flows.Cold(slot).Gen-- })
 	b.server("10.0.0.2", 1000, 8888, "A")
 	if _, again, _ := n1.workers[0].view.Clients.Find(tag); again != seen {
 		t.Error("the time moved when a flow was decided again")

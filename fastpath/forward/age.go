@@ -57,17 +57,17 @@ func (w *Worker) visit(slot uint32, e *flow.Entry) {
 		w.visitReverse(slot, e, idle)
 		return
 	}
-	limit := entry.Timeout(e)
+	limit := entry.Timeout(e.Proto, e.TCP)
 	switch {
 	case w.gone(e.KeyNH) || w.gone(e.NH):
 		w.removePair(slot, e)
-	case w.stale(e) && w.view.Forbidden(e):
+	case w.forbidden(slot, e):
 		w.removePair(slot, e)
-	case idle > limit && e.Reverse == flow.NoReverse:
+	case idle > limit && w.flows.Cold(slot).Reverse == flow.NoReverse:
 		w.forget(slot, e)
 	case idle > limit:
 		w.askOther(slot, e, limit)
-	case idle <= agePass && w.remote(e):
+	case idle <= agePass && w.remote(slot):
 		w.ask(slot, e, never) // heals what a lost message broke
 	}
 }
@@ -77,19 +77,30 @@ func (w *Worker) gone(id uint32) bool {
 	return w.view.NH(table.NextHopID(id)).ID != table.NextHopID(id)
 }
 
-// remote says that the other direction of e is another worker's.
-func (w *Worker) remote(e *flow.Entry) bool {
-	owner, _ := flow.Split(e.Reverse)
-	return e.Reverse != flow.NoReverse && owner != w.id
+// forbidden says that the flow of a slot, decided under other tables, may not be
+// any more.
+func (w *Worker) forbidden(slot uint32, e *flow.Entry) bool {
+	if !w.stale(slot, e) {
+		return false
+	}
+	r := w.flows.Record(slot)
+	return w.view.Forbidden(&r)
+}
+
+// remote says that the other direction of a slot's entry is another worker's.
+func (w *Worker) remote(slot uint32) bool {
+	reverse := w.flows.Cold(slot).Reverse
+	owner, _ := flow.Split(reverse)
+	return reverse != flow.NoReverse && owner != w.id
 }
 
 // askOther deletes the pair if its other direction is idle as well.
 func (w *Worker) askOther(slot uint32, e *flow.Entry, limit uint32) {
-	if w.remote(e) {
+	if w.remote(slot) {
 		w.ask(slot, e, limit)
 		return
 	}
-	r := w.linked(at(e.Reverse), flow.Index(w.id, slot))
+	r := w.linked(at(w.flows.Cold(slot).Reverse), flow.Index(w.id, slot))
 	if r != nil && entry.Idle(w.now, r.LastSeen) <= limit {
 		e.LastSeen = r.LastSeen
 		return
@@ -101,9 +112,9 @@ func (w *Worker) askOther(slot uint32, e *flow.Entry, limit uint32) {
 func (w *Worker) visitReverse(slot uint32, e *flow.Entry, idle uint32) {
 	switch {
 	case idle <= ageOrphan:
-	case w.orphan(slot, e):
+	case w.orphan(slot):
 		w.forget(slot, e)
-	case idle > entry.Timeout(e) && w.remote(e):
+	case idle > entry.Timeout(e.Proto, e.TCP) && w.remote(slot):
 		w.ask(slot, e, never)
 	}
 }
@@ -115,9 +126,10 @@ const never = ^uint32(0)
 // for limit; the answer says what became of it. Questions leave half of the ring to
 // packets: they come again.
 func (w *Worker) ask(slot uint32, e *flow.Entry, limit uint32) {
-	owner, _ := flow.Split(e.Reverse)
+	reverse := w.flows.Cold(slot).Reverse
+	owner, _ := flow.Split(reverse)
 	if w.s.rings[w.id][owner].Len() < ringSize/2 {
-		w.tell(owner, &message{kind: msgAge, index: e.Reverse, peer: flow.Index(w.id, slot), ticks: limit, tcp: e.TCP.Reverse()})
+		w.tell(owner, &message{kind: msgAge, index: reverse, peer: flow.Index(w.id, slot), ticks: limit, tcp: e.TCP.Reverse()})
 	}
 }
 

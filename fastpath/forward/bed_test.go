@@ -50,9 +50,10 @@ func (b *bed) node(name, addr string, workers, flows int) *node {
 	n := &node{bed: b, name: name, addr: addr, builder: table.NewBuilder(), vifs: map[string]table.VifID{}, sent: map[string][][]byte{}}
 	n.pools = frame.NewPools(chunks, workers)
 	memory := make(frame.Memory, frame.AddLarge(n.pools, larges))
+	size := flow.Size{Four: flows, Six: flows}
 	tables := make([]*flow.Table, workers)
 	for i := range tables {
-		tb, err := flow.New(make([]byte, flow.MemorySize(flows)), i, 1)
+		tb, err := flow.New(make([]byte, flow.MemorySize(size)), size, i, 1)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -226,9 +227,9 @@ func (b *bed) wantDrops(want string) {
 }
 
 // flows lists the entries of a node as "K src > dst action nat tcp".
-func (n *node) flows() (out []flow.Entry) {
+func (n *node) flows() (out []flow.Record) {
 	for _, w := range n.workers {
-		w.flows.Scan(w.flows.Slots(), func(_ uint32, e *flow.Entry) { out = append(out, *e) })
+		w.flows.Scan(w.flows.Slots(), func(slot uint32, _ *flow.Entry) { out = append(out, w.flows.Record(slot)) })
 	}
 	return out
 }

@@ -209,7 +209,8 @@ func TestSuccessor(t *testing.T) {
 			k := flow.Key{KeyNH: nhPods, Tuple: packet.Tuple{Sport: 1, Dport: 2, Proto: packet.ProtoTCP}}
 			slot, _ := w.flows.Insert(&k)
 			e := w.flows.Entry(slot)
-			e.Action, e.Flags, e.Reverse = flow.ActionForward, flow.FlagForward, flow.Index(200, 5)
+			e.Action, e.Flags = flow.ActionForward, flow.FlagForward
+			w.flows.Cold(slot).Reverse = flow.Index(200, 5)
 			n1.succeed(i)
 		}
 		if got := len(n1.flows()); got != before {
@@ -217,7 +218,7 @@ func TestSuccessor(t *testing.T) {
 		}
 		quota := uint32(0)
 		for _, w := range n1.workers {
-			quota += w.quota[nhPods]
+			quota += w.quota[nhPods].four + w.quota[nhPods].six
 		}
 		if quota != 20 {
 			t.Errorf("c holds %d flows, want 20", quota)
@@ -236,6 +237,6 @@ func TestSuccessor(t *testing.T) {
 // differ, as after a restart.
 func (n *node) succeed(i int) {
 	t := n.workers[i].flows
-	t.Scan(t.Slots(), func(_ uint32, e *flow.Entry) { e.Gen -= 1000 })
+	t.Scan(t.Slots(), func(slot uint32, _ *flow.Entry) { t.Cold(slot).Gen -= 1000 })
 	n.workers[i] = n.shared.Worker(i, n.links[i], n.links[i])
 }

@@ -60,7 +60,7 @@ func (w *Worker) grow() {
 		w.count.vifs = append(w.count.vifs, make([]VifCounters, n-len(w.count.vifs))...)
 	}
 	if n := w.view.MaxNH() + 1; n > len(w.quota) {
-		w.quota = append(w.quota, make([]uint32, n-len(w.quota))...)
+		w.quota = append(w.quota, make([]quota, n-len(w.quota))...)
 	}
 }
 
@@ -70,7 +70,7 @@ func (w *Worker) Counters() Counters {
 	w.Do(func() {
 		c = w.count.Counters
 		c.Loops, c.Sleeps = w.count.loops, w.count.sleeps
-		c.Flows, c.FlowSize, c.FreeFrames = w.flows.Len(), w.flows.Cap(), w.pool.Len()
+		c.Flows, c.FlowSize, c.FreeFrames = w.flows.Len(), w.flows.Cap().Four, w.pool.Len()
 	})
 	c.Alive = w.alive.Load()
 	return c
@@ -95,7 +95,7 @@ func (w *Worker) VifCounters(id table.VifID) VifCounters {
 			c = w.count.vifs[id]
 		}
 		if v := w.view.Vif(id); v != nil && int(v.NH) < len(w.quota) {
-			c.Flows = int(w.quota[v.NH])
+			c.Flows = int(w.quota[v.NH].four + w.quota[v.NH].six)
 		}
 	})
 	return c

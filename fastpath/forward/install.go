@@ -17,7 +17,7 @@ import (
 //
 //	drops: reason.VifFlowLimit, reason.FlowTableFull, reason.NATPorts, reason.RingFull
 func (w *Worker) install(p *pkt, k *flow.Key) {
-	if w.quota[p.KeyNH] >= w.maxVifFlows() && !w.replaceOwn(k) {
+	if *w.quotaOf(uint32(p.KeyNH), p.Info.V6) >= w.maxVifFlows(p.Info.V6) && !w.replaceOwn(k) {
 		w.drop(p, reason.VifFlowLimit)
 		return
 	}
@@ -26,31 +26,33 @@ func (w *Worker) install(p *pkt, k *flow.Key) {
 		w.drop(p, reason.FlowTableFull)
 		return
 	}
-	w.quota[p.KeyNH]++
-	e := w.flows.Entry(slot)
-	w.fill(e, p)
+	*w.quotaOf(uint32(p.KeyNH), p.Info.V6)++
+	r := w.forwardOf(p)
+	w.flows.Set(slot, &r)
+	w.flows.Entry(slot).View = w.views
 	if d := &w.decide; d.Client != 0 {
 		w.view.Clients.Put(d.Client, d.Key, w.view.Now)
 	}
-	w.pair(p, slot, e)
+	w.pair(p, slot, &r)
 }
 
-// fill writes the decision into the forward entry.
-func (w *Worker) fill(e *flow.Entry, p *pkt) {
-	d := &w.decide
-	e.Flags = flow.FlagForward
+// forwardOf is the forward entry that the decision just taken makes.
+func (w *Worker) forwardOf(p *pkt) flow.Record {
+	d, in := &w.decide, &p.Info.Tuple
+	r := flow.Record{
+		Src: in.Src, Dst: in.Dst, Sport: in.Sport, Dport: in.Dport, Proto: in.Proto, KeyNH: uint32(p.KeyNH),
+		Flags: flow.FlagForward, Reverse: flow.NoReverse, NH: uint32(d.NH), VRF: uint32(p.VRF),
+		Scope: uint32(d.Scope), Gen: w.view.NH(d.Scope).Gen, LabelECMP: flow.PackLabelECMP(d.Push, d.ECMP),
+		LastSeen: w.now, Packets: 1, Bytes: uint64(p.Info.Len),
+	}
 	if d.Hairpin {
-		e.Flags |= flow.FlagHairpin
+		r.Flags |= flow.FlagHairpin
 	}
-	e.Reverse = flow.NoReverse
-	e.NH, e.VRF = uint32(d.NH), uint32(p.VRF)
-	w.approve(e, d.Scope)
-	e.LabelECMP = flow.PackLabelECMP(d.Push, d.ECMP)
-	e.LastSeen, e.Packets, e.Bytes = w.now, 1, uint64(p.Info.Len)
-	if e.Proto == packet.ProtoTCP {
-		e.TCP = entry.FirstTCP(p.Info.TCPFlags)
+	if r.Proto == packet.ProtoTCP {
+		r.TCP = entry.FirstTCP(p.Info.TCPFlags)
 	}
-	entry.Translate(e, &d.To)
+	entry.Translate(&r, &d.To)
+	return r
 }
 
 // natTries bounds the source ports tried for one flow.
@@ -59,16 +61,17 @@ const natTries = 32
 // pair puts the reverse entry where its tuple belongs. When another flow to the
 // same backend has the same reverse key (a connection to the service and one to
 // the pod itself, from one port), the source port is translated too.
-func (w *Worker) pair(p *pkt, slot uint32, e *flow.Entry) {
+func (w *Worker) pair(p *pkt, slot uint32, r *flow.Record) {
 	for ; p.clashes < natTries; p.clashes++ {
-		to := e.Translated()
+		e := w.flows.Entry(slot)
+		to := r.Translated()
 		if w.owner(&to) != w.id {
 			e.Flags |= flow.FlagSplit | flow.FlagPending // until its owner has the reverse entry
 			w.count.Splits++
 			w.sendInstall(p, slot, e)
 			return
 		}
-		rev := w.reverseOf(p, e)
+		rev := w.reverseOf(p, r)
 		switch w.insertReverse(&rev, flow.Index(w.id, slot)) {
 		case inserted:
 			if e.Used == 0 || e.Flags&flow.FlagForward == 0 {
@@ -77,18 +80,24 @@ func (w *Worker) pair(p *pkt, slot uint32, e *flow.Entry) {
 				w.drop(p, reason.FlowTableFull)
 				return
 			}
-			e.Reverse = w.lastReverse
-			w.obey(p, e)
+			w.flows.Cold(slot).Reverse = w.lastReverse
+			w.obey(p, slot, e)
 			return
 		case full:
 			w.removePair(slot, e)
 			w.drop(p, reason.FlowTableFull)
 			return
 		}
-		entry.NextPort(e)
+		w.nextPort(slot, r)
 	}
-	w.removePair(slot, e)
+	w.removePair(slot, w.flows.Entry(slot))
 	w.drop(p, reason.NATPorts)
+}
+
+// nextPort gives the flow of a slot, whose record is r, another source port.
+func (w *Worker) nextPort(slot uint32, r *flow.Record) {
+	entry.NextPort(r)
+	w.flows.Set(slot, r)
 }
 
 // at is the slot of an index.
@@ -97,20 +106,19 @@ func at(index uint32) uint32 {
 	return slot
 }
 
-// reverseOf is the entry for the replies of e.
-func (w *Worker) reverseOf(p *pkt, e *flow.Entry) flow.Entry {
-	d := decide.Decision{NH: table.NextHopID(e.NH)}
+// reverseOf is the entry for the replies of f.
+func (w *Worker) reverseOf(p *pkt, f *flow.Record) flow.Record {
+	d := decide.Decision{NH: table.NextHopID(f.NH)}
 	w.view.WayBack(&p.Packet, &d)
-	to := e.Translated()
+	to := f.Translated()
 	key := to.Reverse()
-	r := flow.Entry{
+	r := flow.Record{
 		Src: key.Src, Dst: key.Dst, Sport: key.Sport, Dport: key.Dport, Proto: key.Proto,
 		KeyNH: uint32(d.KeyNH), NH: uint32(d.Back.NH), VRF: uint32(p.VRF),
-		LabelECMP: flow.PackLabelECMP(d.Back.Push, -1),
-		Flags:     e.Flags &^ (flow.FlagForward | flow.FlagPending), TCP: e.TCP.Reverse(), LastSeen: w.now,
+		Scope: uint32(d.Back.Scope), Gen: w.view.NH(d.Back.Scope).Gen, LabelECMP: flow.PackLabelECMP(d.Back.Push, -1),
+		Flags: f.Flags &^ (flow.FlagForward | flow.FlagPending), TCP: f.TCP.Reverse(), LastSeen: w.now,
 	}
-	w.approve(&r, d.Back.Scope)
-	back := entry.Reversed(e)
+	back := entry.Reversed(f)
 	entry.Translate(&r, &back)
 	return r
 }
@@ -127,13 +135,13 @@ const (
 // index and leaves the slot's index in lastReverse. Saying it again is harmless: an
 // entry that makes the same of packets is of the same conversation, and r takes its
 // place, also when that came another way before or its end was not heard of.
-func (w *Worker) insertReverse(r *flow.Entry, forward uint32) insertion {
+func (w *Worker) insertReverse(r *flow.Record, forward uint32) insertion {
 	k := r.Key()
 	slot, ok := w.flows.Lookup(&k)
 	if ok {
-		e := w.flows.Entry(slot)
+		e := w.flows.Record(slot)
 		alike := e.VRF == r.VRF && e.Translated() == r.Translated()
-		if e.Flags&flow.FlagForward != 0 || !alike && !w.orphan(slot, e) {
+		if e.Flags&flow.FlagForward != 0 || !alike && !w.orphan(slot) {
 			return clash
 		}
 		if alike {
@@ -142,25 +150,23 @@ func (w *Worker) insertReverse(r *flow.Entry, forward uint32) insertion {
 	} else if slot, ok = w.insert(&k); !ok {
 		return full
 	}
-	e := w.flows.Entry(slot)
-	used := e.Used
-	*e = *r
-	e.Used, e.Reverse = used, forward
+	r.Reverse = forward
+	w.flows.Set(slot, r)
 	w.lastReverse = flow.Index(w.id, slot)
 	return inserted
 }
 
 // orphan says that a reverse entry's forward entry, if ours, is gone.
-func (w *Worker) orphan(slot uint32, e *flow.Entry) bool {
-	owner, at := flow.Split(e.Reverse)
-	if e.Reverse == flow.NoReverse {
+func (w *Worker) orphan(slot uint32) bool {
+	reverse := w.flows.Cold(slot).Reverse
+	owner, at := flow.Split(reverse)
+	if reverse == flow.NoReverse {
 		return true
 	}
 	if owner != w.id {
 		return false
 	}
-	f := w.flows.Entry(at)
-	return f.Used == 0 || f.Reverse != flow.Index(w.id, slot)
+	return w.flows.Entry(at).Used == 0 || w.flows.Cold(at).Reverse != flow.Index(w.id, slot)
 }
 
 // insert finds room for k, evicting by rule when the table is full.
@@ -184,7 +190,7 @@ func (w *Worker) replaceOwn(k *flow.Key) bool {
 	from := e.KeyNH
 	if e.Flags&flow.FlagForward == 0 {
 		from = e.NH
-		ok = ok && !w.remote(e)
+		ok = ok && !w.remote(slot)
 	}
 	if !ok || from != k.KeyNH || !e.TCP.Over() {
 		return false
@@ -196,7 +202,7 @@ func (w *Worker) replaceOwn(k *flow.Key) bool {
 // removePair deletes an entry and the other direction's, wherever that is.
 func (w *Worker) removePair(slot uint32, e *flow.Entry) {
 	mine := flow.Index(w.id, slot)
-	other := e.Reverse
+	other := w.flows.Cold(slot).Reverse
 	w.forget(slot, e)
 	if other == flow.NoReverse {
 		return
@@ -216,7 +222,7 @@ func (w *Worker) linked(slot, peer uint32) *flow.Entry {
 	if int(slot) >= w.flows.Slots() {
 		return nil
 	}
-	if e := w.flows.Entry(slot); e.Used != 0 && e.Reverse == peer {
+	if e := w.flows.Entry(slot); e.Used != 0 && w.flows.Cold(slot).Reverse == peer {
 		return e
 	}
 	return nil
@@ -224,34 +230,52 @@ func (w *Worker) linked(slot, peer uint32) *flow.Entry {
 
 // forget deletes one entry.
 func (w *Worker) forget(slot uint32, e *flow.Entry) {
-	if e.Flags&flow.FlagForward != 0 && int(e.KeyNH) < len(w.quota) && w.quota[e.KeyNH] > 0 {
-		w.quota[e.KeyNH]--
+	if e.Flags&flow.FlagForward != 0 && int(e.KeyNH) < len(w.quota) {
+		if n := w.quotaOf(e.KeyNH, w.flows.Six(slot)); *n > 0 {
+			*n--
+		}
 	}
 	w.flows.Delete(slot)
 }
 
-func (w *Worker) maxVifFlows() uint32 {
+// quota counts the forward entries of a key next hop, by family.
+type quota struct{ four, six uint32 }
+
+func (w *Worker) quotaOf(nh uint32, six bool) *uint32 {
+	if six {
+		return &w.quota[nh].six
+	}
+	return &w.quota[nh].four
+}
+
+func (w *Worker) maxVifFlows(six bool) uint32 {
+	most := w.flows.Cap().Four
+	if six {
+		most = w.flows.Cap().Six
+	}
 	if m := w.s.opts.MaxVifFlows; m > 0 {
 		return uint32(m)
 	}
-	return uint32(w.flows.Cap() / 4) // with their reverse entries, half of the table
+	return uint32(most / 4) // with their reverse entries, half of the table
 }
 
 // adopt rebuilds the quotas from a table that a predecessor left, and forgets
 // entries whose links or next hops name what there cannot be.
 func (w *Worker) adopt() {
 	w.flows.Scan(w.flows.Slots(), func(slot uint32, e *flow.Entry) {
-		owner, other := flow.Split(e.Reverse)
-		if e.KeyNH > table.MaxID || e.Reverse != flow.NoReverse && (owner >= w.workers || int(other) >= w.flows.Slots()) {
+		reverse := w.flows.Cold(slot).Reverse
+		owner, other := flow.Split(reverse)
+		if e.KeyNH > table.MaxID || reverse != flow.NoReverse && (owner >= w.workers || int(other) >= w.flows.Slots()) {
 			w.flows.Delete(slot)
 			return
 		}
+		e.View = 0 // the predecessor's numbers
 		if e.Flags&flow.FlagForward == 0 {
 			return
 		}
 		if n := int(e.KeyNH) + 1; n > len(w.quota) {
-			w.quota = append(w.quota, make([]uint32, n-len(w.quota))...)
+			w.quota = append(w.quota, make([]quota, n-len(w.quota))...)
 		}
-		w.quota[e.KeyNH]++
+		*w.quotaOf(e.KeyNH, w.flows.Six(slot))++
 	})
 }

@@ -22,7 +22,7 @@ type message struct {
 	parcel
 
 	// msgInstall: the reverse entry, and how the forward entry sends.
-	entry flow.Entry
+	entry flow.Record
 	nh    table.NextHopID
 	push  table.Label
 }
@@ -72,18 +72,19 @@ func (w *Worker) handOver(p *pkt, to int) {
 
 // sendInstall gives the reverse entry of e and the packet to the entry's owner.
 func (w *Worker) sendInstall(p *pkt, slot uint32, e *flow.Entry) {
-	m := &w.out
+	m, f := &w.out, w.flows.Record(slot)
 	m.kind, m.peer = msgInstall, flow.Index(w.id, slot)
-	m.entry = w.reverseOf(p, e)
+	m.entry = w.reverseOf(p, &f)
 	m.nh, m.push = table.NextHopID(e.NH), e.Label()
-	to := e.Translated()
+	to := f.Translated()
 	if owner := w.owner(&to); owner != w.id {
 		w.sendFrame(p, owner, m)
 		return
 	}
 	// The port chosen after a clash brought the reverse entry home.
-	e.Flags &^= flow.FlagPending | flow.FlagSplit
-	w.pair(p, slot, e)
+	f.Flags &^= flow.FlagPending | flow.FlagSplit
+	e.Flags = f.Flags
+	w.pair(p, slot, &f)
 }
 
 // drain acts on what the other workers said. Packets join the batch; when it is full,
@@ -191,7 +192,8 @@ func (w *Worker) actClash(m *message, slot uint32) {
 		return
 	}
 	if e != nil {
-		entry.NextPort(e)
+		r := w.flows.Record(slot)
+		w.nextPort(slot, &r)
 	}
 	w.rejoin(m)
 }
@@ -201,20 +203,20 @@ func (w *Worker) actInstalled(m *message, slot uint32) {
 	if e == nil {
 		// The forward entry went while its reverse entry was being made.
 		owner, _ := flow.Split(m.peer)
-		if f := w.flows.Entry(slot); f.Used == 0 || f.Reverse != m.peer {
+		if w.flows.Entry(slot).Used == 0 || w.flows.Cold(slot).Reverse != m.peer {
 			w.tell(owner, &message{kind: msgDelete, index: m.peer, peer: m.index})
 		}
 		return
 	}
-	e.Reverse = m.peer
+	w.flows.Cold(slot).Reverse = m.peer
 	e.Flags &^= flow.FlagPending
 	w.mirrorTCP(slot, e)
 }
 
 // pendingEntry is the forward entry at slot while it waits for rev.
-func (w *Worker) pendingEntry(slot uint32, rev *flow.Entry) *flow.Entry {
+func (w *Worker) pendingEntry(slot uint32, rev *flow.Record) *flow.Entry {
 	e := w.flows.Entry(slot)
-	if e.Used == 0 || e.Flags&flow.FlagPending == 0 || e.Translated() != entry.Reversed(rev) {
+	if e.Used == 0 || e.Flags&flow.FlagPending == 0 || w.flows.Translated(slot) != entry.Reversed(rev) {
 		return nil
 	}
 	return e
@@ -222,13 +224,14 @@ func (w *Worker) pendingEntry(slot uint32, rev *flow.Entry) *flow.Entry {
 
 // mirrorTCP tells the other direction of a state change.
 func (w *Worker) mirrorTCP(slot uint32, e *flow.Entry) {
-	if e.Reverse == flow.NoReverse {
+	reverse := w.flows.Cold(slot).Reverse
+	if reverse == flow.NoReverse {
 		return
 	}
-	owner, at := flow.Split(e.Reverse)
+	owner, at := flow.Split(reverse)
 	mine := flow.Index(w.id, slot)
 	if owner != w.id {
-		w.tell(owner, &message{kind: msgTCP, index: e.Reverse, peer: mine, tcp: e.TCP.Reverse()})
+		w.tell(owner, &message{kind: msgTCP, index: reverse, peer: mine, tcp: e.TCP.Reverse()})
 		return
 	}
 	if r := w.linked(at, mine); r != nil {

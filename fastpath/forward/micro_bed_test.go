@@ -91,18 +91,23 @@ type microBed struct {
 	w      *Worker
 	link   *mem.Replay
 	memory []byte // of the flow table
+	size   flow.Size
 	now    uint64 // ns
 }
 
 const microChunks = 2 * batchSize
 
-func newMicroBed(t testing.TB, tables *table.Tables, entries int) *microBed {
+func newMicroBed(t testing.TB, tables *table.Tables, entries int, six bool) *microBed {
 	t.Helper()
-	mem1, _, err := store.Private().Memory("", flow.MemorySize(entries))
+	size := flow.Size{Four: entries, Six: 64}
+	if six {
+		size = flow.Size{Four: 64, Six: entries}
+	}
+	mem1, _, err := store.Private().Memory("", flow.MemorySize(size))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &microBed{memory: mem1, now: 1e12}
+	b := &microBed{memory: mem1, size: size, now: 1e12}
 	b.fresh(t, tables)
 	t.Cleanup(func() { _ = store.Free(mem1) })
 	return b
@@ -111,7 +116,7 @@ func newMicroBed(t testing.TB, tables *table.Tables, entries int) *microBed {
 // fresh makes a new worker with an empty flow table.
 func (b *microBed) fresh(t testing.TB, tables *table.Tables) {
 	t.Helper()
-	flows, err := flow.New(b.memory, 0, 42)
+	flows, err := flow.New(b.memory, b.size, 0, 42)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,8 +213,8 @@ func (b *microBed) establish(t testing.TB, c *microCase) {
 		b.turn()
 	}
 	var packets []mem.Packet
-	b.w.flows.Scan(b.w.flows.Slots(), func(_ uint32, e *flow.Entry) {
-		tuple := e.Key().Tuple
+	b.w.flows.Scan(b.w.flows.Slots(), func(slot uint32, _ *flow.Entry) {
+		tuple := b.w.flows.Key(slot).Tuple
 		p := microPacket(&tuple)
 		if (p.Frame == microTunnelled) == (c.kind == "decap") {
 			packets = append(packets, p)

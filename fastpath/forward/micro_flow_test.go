@@ -38,11 +38,12 @@ func microTablesAlone() string {
 
 // finders returns three ways to find keys; each is asked for many at once.
 func finders(keys []flow.Key) [3]func([]flow.Key) int {
-	memory, _, err := store.Private().Memory("", flow.MemorySize(len(keys)*100/99))
+	size := flow.Size{Four: len(keys) * 100 / 99, Six: 1}
+	memory, _, err := store.Private().Memory("", flow.MemorySize(size))
 	if err != nil {
 		panic(err)
 	}
-	table, err := flow.New(memory, 0, 42)
+	table, err := flow.New(memory, size, 0, 42)
 	if err != nil {
 		panic(err)
 	}

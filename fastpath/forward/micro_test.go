@@ -111,7 +111,7 @@ func TestMicro(t *testing.T) {
 }
 
 func (c *microCase) prepare(t *testing.T) {
-	c.bed = newMicroBed(t, c.tables, max(microTable, c.entries*100/99))
+	c.bed = newMicroBed(t, c.tables, max(microTable, c.entries*100/99), c.kind == "local6")
 	if c.setup {
 		c.opening = microOpening(c, microSetups, microSyn)
 		return

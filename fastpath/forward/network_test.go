@@ -167,15 +167,15 @@ func addr(s string) packet.Addr { return packet.AddrFrom(netip.MustParseAddr(s))
 // full leaves no room for another flow, and none that may be evicted.
 func (n *node) full() {
 	for _, w := range n.workers {
-		for i := 0; w.flows.Len() < w.flows.Cap(); i++ {
-			k := flow.Key{KeyNH: nhPods, Tuple: packet.Tuple{Sport: uint16(i), Dport: uint16(i >> 16), Proto: packet.ProtoTCP}}
+		for i := 0; w.flows.Len() < w.flows.Cap().Four; i++ {
+			k := flow.Key{KeyNH: nhPods, Tuple: packet.Tuple{Src: addr("10.0.0.2"), Dst: addr("10.9.9.9"), Sport: uint16(i), Dport: uint16(i >> 16), Proto: packet.ProtoTCP}}
 			slot, ok := w.flows.Insert(&k)
 			if !ok {
 				n.bed.t.Fatal("no room")
 			}
 			e := w.flows.Entry(slot)
 			e.Action, e.TCP, e.LastSeen = flow.ActionForward, flow.SYN|flow.SYNr|flow.EST|flow.ESTr, uint32(n.bed.now>>TickShift)
-			e.NH, e.Reverse = nhTunnel, flow.NoReverse
+			e.NH = nhTunnel
 		}
 	}
 }

@@ -134,7 +134,7 @@ func stateProvocations() []provocation {
 		{"table full", reason.FlowTableFull, func(b *bed, n1 *node) { n1.full(); udp(b) }},
 		{"vif full", reason.VifFlowLimit, func(b *bed, n1 *node) {
 			for _, w := range n1.workers {
-				w.quota[nhPods] = w.maxVifFlows()
+				w.quota[nhPods].four = w.maxVifFlows(false)
 			}
 			udp(b)
 		}},
@@ -188,7 +188,7 @@ func takeAllPorts(b *bed, n1 *node) {
 		b.run()
 		n1.one("b1")
 	}
-	e := &flow.Entry{Src: addr("10.0.0.2"), Dst: addr(vip), Sport: 1000, Dport: 53, Proto: packet.ProtoUDP}
+	e := &flow.Record{Src: addr("10.0.0.2"), Dst: addr(vip), Sport: 1000, Dport: 53, Proto: packet.ProtoUDP}
 	entry.Translate(e, &packet.Tuple{Src: addr("10.0.0.2"), Dst: addr("10.0.0.3"), Sport: 1000, Dport: 5353, Proto: packet.ProtoUDP})
 	for range natTries + 1 {
 		direct(e.NatSport)

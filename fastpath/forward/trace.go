@@ -111,7 +111,7 @@ func (r *tracer) vrfName() string {
 
 // known follows an existing entry. A stale one would be decided again.
 func (r *tracer) known(w *Worker, slot uint32) {
-	e := w.flows.Entry(slot)
+	e := w.flows.Record(slot)
 	action := e.Action.String()
 	if e.NAT != 0 {
 		action += "(" + e.NAT.String() + ")"

@@ -57,8 +57,7 @@ func (w *Worker) trackOne(p *pkt) {
 // hit sends p as its flow entry says.
 func (w *Worker) hit(p *pkt, slot uint32, e *flow.Entry) {
 	e.LastSeen = w.now
-	e.Packets++
-	e.Bytes += uint64(p.Info.Len)
+	w.flows.Count(slot, e, 1, uint64(p.Info.Len))
 	if e.Proto == packet.ProtoTCP {
 		w.tcp(slot, e, p.Info.TCPFlags)
 	}
@@ -68,7 +67,7 @@ func (w *Worker) hit(p *pkt, slot uint32, e *flow.Entry) {
 		w.sendInstall(p, slot, e)
 		return
 	}
-	w.obey(p, e)
+	w.obey(p, slot, e)
 }
 
 // tcp moves the state of a pair. Nothing is sent to another worker unless the state
@@ -83,11 +82,12 @@ func (w *Worker) tcp(slot uint32, e *flow.Entry, flags uint8) {
 }
 
 // obey copies the entry's decision into the packet.
-func (w *Worker) obey(p *pkt, e *flow.Entry) {
+func (w *Worker) obey(p *pkt, slot uint32, e *flow.Entry) {
 	p.nh = w.view.NH(table.NextHopID(e.NH))
 	p.push = e.Label()
-	p.rewrite = e.NAT != 0
-	p.to = packet.Tuple{Src: e.NatSrc, Dst: e.NatDst, Sport: e.NatSport, Dport: e.NatDport, Proto: e.Proto}
+	if p.rewrite = e.NAT != 0; p.rewrite {
+		p.to = w.flows.Translated(slot)
+	}
 }
 
 // current says that e still holds: the next hop it was decided under has not changed
@@ -101,15 +101,16 @@ func (w *Worker) current(p *pkt, slot uint32, e *flow.Entry) bool {
 		w.removePair(slot, e)
 		return false
 	}
-	if !w.stale(e) {
+	if !w.stale(slot, e) {
 		return true
 	}
 	if !forward {
 		return w.reroute(p, slot, e)
 	}
-	if scope, at, ok := w.view.Keeps(&p.Packet, e); ok {
+	r := w.flows.Record(slot)
+	if scope, at, ok := w.view.Keeps(&p.Packet, &r); ok {
 		e.LabelECMP = flow.PackLabelECMP(e.Label(), at)
-		w.approve(e, scope)
+		w.approve(slot, e, scope)
 		return true
 	}
 	d := &w.decide
@@ -122,46 +123,59 @@ func (w *Worker) current(p *pkt, slot uint32, e *flow.Entry) bool {
 		w.removePair(slot, e)
 		w.refuse(p, d.Reason)
 		return false
-	case e.Member() >= 0 && e.Proto == packet.ProtoTCP && p.Info.TCPFlags&packet.SYN == 0 && way.IsService(w.view.NH(d.Scope)):
+	case r.Member() >= 0 && e.Proto == packet.ProtoTCP && p.Info.TCPFlags&packet.SYN == 0 && way.IsService(w.view.NH(d.Scope)):
 		w.removePair(slot, e)
 		w.refuse(p, reason.BackendRemoved)
 		return false
-	case w.view.Alike(e, d):
+	case w.view.Alike(&r, d):
 		e.NH, e.LabelECMP = uint32(d.NH), flow.PackLabelECMP(d.Push, d.ECMP)
-		w.approve(e, d.Scope)
+		w.approve(slot, e, d.Scope)
 		return true
 	}
 	w.removePair(slot, e)
 	return false // decided afresh: UDP and new connections find another backend
 }
 
-// stale says that what e was decided under has changed since.
-func (w *Worker) stale(e *flow.Entry) bool { return w.view.NH(table.NextHopID(e.Scope)).Gen != e.Gen }
+// stale says that what e was decided under has changed since. One that holds is
+// not asked again under the same tables.
+func (w *Worker) stale(slot uint32, e *flow.Entry) bool {
+	if e.View == w.views {
+		return false
+	}
+	c := w.flows.Cold(slot)
+	if w.view.NH(table.NextHopID(c.Scope)).Gen != c.Gen {
+		return true
+	}
+	e.View = w.views
+	return false
+}
 
 // approve says that e holds as things stand with the next hop scope.
-func (w *Worker) approve(e *flow.Entry, scope table.NextHopID) {
-	e.Scope, e.Gen = uint32(scope), w.view.NH(scope).Gen
+func (w *Worker) approve(slot uint32, e *flow.Entry, scope table.NextHopID) {
+	c := w.flows.Cold(slot)
+	c.Scope, c.Gen, e.View = uint32(scope), w.view.NH(scope).Gen, w.views
 }
 
 // reroute finds the way back of a reverse entry again: to the interface it came
 // from, or by the same tunnel if that still leads there, or else by another.
 func (w *Worker) reroute(p *pkt, slot uint32, e *flow.Entry) bool {
 	t := w.view.Tables
+	c, to := w.flows.Cold(slot), w.flows.Translated(slot).Dst
 	nh := t.NH(table.NextHopID(e.NH))
 	switch v := t.Vif(nh.Vif); nh.Type {
 	case table.NHEncap, table.NHHost:
-		if nh.Type == table.NHHost || v != nil && v.Owns(e.NatDst) {
-			w.approve(e, table.NextHopID(e.Scope))
+		if nh.Type == table.NHHost || v != nil && v.Owns(to) {
+			w.approve(slot, e, table.NextHopID(c.Scope))
 			return true
 		}
 	default:
-		r, why := way.Behind(t, table.VRFID(e.VRF), e.NatDst, packet.AddrFrom(nh.Dip))
+		r, why := way.Behind(t, table.VRFID(c.VRF), to, packet.AddrFrom(nh.Dip))
 		if why != reason.None {
-			r, why = way.Behind(t, table.VRFID(e.VRF), e.NatDst, packet.Addr{})
+			r, why = way.Behind(t, table.VRFID(c.VRF), to, packet.Addr{})
 		}
 		if why == reason.None {
 			e.NH, e.LabelECMP = uint32(r.NH), flow.PackLabelECMP(r.Push, -1)
-			w.approve(e, r.Scope)
+			w.approve(slot, e, r.Scope)
 			return true
 		}
 	}
@@ -186,17 +200,16 @@ func (w *Worker) trackError(p *pkt) {
 		return
 	}
 	e := w.flows.Entry(slot)
-	e.Packets++
-	e.Bytes += uint64(in.Len)
-	w.obey(p, e)
+	w.flows.Count(slot, e, 1, uint64(in.Len))
+	w.obey(p, slot, e)
 	p.rewrite = false
 	if e.NAT != 0 {
 		packet.RewriteInner(p.data(), in, p.to.Reverse())
 		outer := in.Tuple
-		if outer.Src == e.Src {
-			outer.Src = e.NatSrc
+		if outer.Src == w.flows.Key(slot).Src {
+			outer.Src = p.to.Src
 		}
-		outer.Dst = e.NatDst
+		outer.Dst = p.to.Dst
 		packet.Rewrite(p.data(), in, outer)
 	}
 	p.to = in.Tuple

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/forward/card"
+	"github.com/vragent/vragent/fastpath/forward/clock"
 	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/fragment"
@@ -29,6 +30,7 @@ type Worker struct {
 
 	// Owned by the worker's thread.
 	view      decide.View        // of this turn
+	views     uint32             // how many views there have been: the number of this one
 	now       uint32             // ticks of this turn
 	batch     [2 * batchSize]pkt // received here, then handed over by others
 	n         int
@@ -38,7 +40,7 @@ type Worker struct {
 	wake      [maxWorkers]bool // workers to wake at the end of the turn
 	frags     fragment.Ports
 	aging     aging
-	quota     []uint32 // forward entries per key next hop
+	quota     []quota // per key next hop
 	answer    [answerSize]byte
 	gather    [1 << 16]byte   // a packet to be fragmented
 	cutter    card.Cutter     // of the packet at hand
@@ -78,6 +80,7 @@ func newWorker(s *Shared, id int, punt link.Link, sleeper link.Sleeper) *Worker 
 	w.cutter.Memory, w.cutter.Pool = w.mem, w.pool
 	w.AddLink(punt, 0)
 	w.view = decide.View{Tables: s.tables.Load(), Clients: s.opts.Clients}
+	w.views = 1 // 0 is no view
 	w.count.init()
 	w.aging.visit = w.visit
 	w.grow()
@@ -109,6 +112,7 @@ func (w *Worker) begin(now uint64) {
 	w.count.loops++
 	if t := w.s.tables.Load(); t != w.view.Tables {
 		w.view.Tables = t
+		w.views++
 		w.grow()
 	}
 	w.runCalls()
@@ -141,10 +145,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.running.Store(true)
 	w.direct.Unlock()
 	defer w.stop()
-	c := newClock()
-	last := c.now()
+	c := clock.New()
+	last := c.Now()
 	for ctx.Err() == nil {
-		now := c.now()
+		now := c.Now()
 		if w.Turn(now) > 0 {
 			last = now
 			continue

@@ -12,7 +12,7 @@ import (
 // route or label leads to now, serving or draining, and at which position; and that
 // packets are translated as they were. A listener's members for clients outside
 // count for all: who has a connection keeps it.
-func (v *View) Keeps(p *Packet, e *flow.Entry) (scope table.NextHopID, at int, ok bool) {
+func (v *View) Keeps(p *Packet, e *flow.Record) (scope table.NextHopID, at int, ok bool) {
 	hop, why := v.root(p)
 	if why != reason.None || e.Member() < 0 {
 		return 0, 0, false
@@ -32,7 +32,7 @@ func (v *View) Keeps(p *Packet, e *flow.Entry) (scope table.NextHopID, at int, o
 }
 
 // stillMapped says that a local backend's port map translates as it did.
-func (v *View) stillMapped(e *flow.Entry) bool {
+func (v *View) stillMapped(e *flow.Record) bool {
 	nh := v.NH(table.NextHopID(e.NH))
 	if nh.Type != table.NHEncap {
 		return nh.Type != table.NHDiscard
@@ -43,7 +43,7 @@ func (v *View) stillMapped(e *flow.Entry) bool {
 
 // Alike says that d fits the reverse entry that e has: packets become the same, and
 // replies are received as before. A source port translated because of a clash stays.
-func (v *View) Alike(e *flow.Entry, d *Decision) bool {
+func (v *View) Alike(e *flow.Record, d *Decision) bool {
 	to := e.Translated()
 	to.Sport = d.To.Sport
 	tunnels := v.NH(table.NextHopID(e.NH)).Type == table.NHTunnel && v.NH(d.NH).Type == table.NHTunnel
@@ -53,7 +53,7 @@ func (v *View) Alike(e *flow.Entry, d *Decision) bool {
 // Forbidden says of an entry whose packets do not come, so that nobody decides it
 // again, that a pod began the flow by a route that is for replies only now. Replies
 // would go on. TCP acknowledges them, and hears of it then.
-func (v *View) Forbidden(e *flow.Entry) bool {
+func (v *View) Forbidden(e *flow.Record) bool {
 	from := v.NH(table.NextHopID(e.KeyNH))
 	if e.Proto == packet.ProtoTCP || from.Type != table.NHEncap || e.NH == e.KeyNH { // e.NH: from the fabric, for that pod
 		return false

@@ -50,7 +50,7 @@ func TestTCP(t *testing.T) {
 			if client.String() != c.want || server != client.Reverse() {
 				t.Errorf("client %s, server %s; want %s and its reverse", client, server, c.want)
 			}
-			if got := Timeout(&flow.Entry{Proto: packet.ProtoTCP, TCP: client}); got != c.idle {
+			if got := Timeout(packet.ProtoTCP, client); got != c.idle {
 				t.Errorf("forgotten after %d ticks, want %d", got, c.idle)
 			}
 		})
@@ -69,7 +69,7 @@ func TestIdle(t *testing.T) {
 // TestNextPort: every port of the dynamic range is tried once, the first being none
 // that many flows have in common.
 func TestNextPort(t *testing.T) {
-	e := &flow.Entry{Sport: 1000, Dport: 80, Proto: packet.ProtoUDP}
+	e := &flow.Record{Sport: 1000, Dport: 80, Proto: packet.ProtoUDP}
 	Translate(e, &packet.Tuple{Sport: 1000, Dport: 80, Proto: packet.ProtoUDP})
 	if e.Action != flow.ActionForward || e.NAT != 0 {
 		t.Errorf("action %s %s", e.Action, e.NAT)
@@ -99,7 +99,7 @@ func TestPosition(t *testing.T) {
 		{5, 20, packet.Addr{}, 0, 1, 1}, {5, 21, packet.Addr{}, 0, 1, 2}, {5, 22, packet.Addr{}, 0, 1, -1}, {7, 0, packet.Addr{}, 0, 900, 4}, {0, 0, packet.Addr{}, 0, 0, -1},
 		{3, 0, packet.AddrFrom(outside.Addr()), 6443, 3, 3}, {3, 0, packet.AddrFrom(outside.Addr()), 443, 3, -1},
 	} {
-		e := &flow.Entry{NH: c.nh, LabelECMP: flow.PackLabelECMP(c.label, c.was), NatDst: c.dst, NatDport: c.dport}
+		e := &flow.Record{NH: c.nh, LabelECMP: flow.PackLabelECMP(c.label, c.was), NatDst: c.dst, NatDport: c.dport}
 		if got := Position(members, e); got != c.want {
 			t.Errorf("%d: position %d, want %d", i, got, c.want)
 		}

@@ -22,16 +22,16 @@ const (
 	other       = 900 * Second
 )
 
-// Timeout is the idle time after which e is forgotten, in ticks.
-func Timeout(e *flow.Entry) uint32 {
-	switch e.Proto {
+// Timeout is the idle time after which a flow is forgotten, in ticks.
+func Timeout(proto uint8, tcp flow.TCPState) uint32 {
+	switch proto {
 	case packet.ProtoTCP:
 		switch {
-		case e.TCP&flow.DEAD != 0:
+		case tcp&flow.DEAD != 0:
 			return dead
-		case e.TCP&flow.HALF != 0:
+		case tcp&flow.HALF != 0:
 			return halfClosed
-		case e.TCP&(flow.EST|flow.ESTr) == 0:
+		case tcp&(flow.EST|flow.ESTr) == 0:
 			return embryonic
 		}
 		return established

@@ -21,7 +21,7 @@ func ChoiceHash(t *packet.Tuple) uint64 {
 
 // Position finds the member e is pinned to, first where it was: the next hop and
 // label name a VMI; a backend that is no VMI is named by its address. -1: it is gone.
-func Position(members []table.Member, e *flow.Entry) int {
+func Position(members []table.Member, e *flow.Record) int {
 	if i := e.Member(); i >= 0 && i < len(members) && pinned(&members[i], e) {
 		return i
 	}
@@ -33,7 +33,7 @@ func Position(members []table.Member, e *flow.Entry) int {
 	return -1
 }
 
-func pinned(m *table.Member, e *flow.Entry) bool {
+func pinned(m *table.Member, e *flow.Record) bool {
 	if uint32(m.NH) != e.NH || m.Label != e.Label() || m.NH == 0 {
 		return false
 	}

@@ -28,7 +28,7 @@ func Letters(from, to *packet.Tuple) flow.NAT {
 }
 
 // Translate sets what the packets of e become, and the letters that say so.
-func Translate(e *flow.Entry, to *packet.Tuple) {
+func Translate(e *flow.Record, to *packet.Tuple) {
 	e.NatSrc, e.NatDst, e.NatSport, e.NatDport = to.Src, to.Dst, to.Sport, to.Dport
 	e.Action = flow.ActionForward
 	from := e.Key().Tuple
@@ -39,7 +39,7 @@ func Translate(e *flow.Entry, to *packet.Tuple) {
 
 // NextPort translates the source port to the next candidate of the dynamic range
 // (RFC 6335): an odd stride visits every port once.
-func NextPort(e *flow.Entry) {
+func NextPort(e *flow.Record) {
 	to := e.Translated()
 	if e.NAT&flow.NATSport == 0 {
 		to.Sport = uint16(to.Hash())
@@ -49,4 +49,4 @@ func NextPort(e *flow.Entry) {
 }
 
 // Reversed is the tuple of the packets that answer those of e.
-func Reversed(e *flow.Entry) packet.Tuple { return e.Key().Tuple.Reverse() }
+func Reversed(e *flow.Record) packet.Tuple { return e.Key().Tuple.Reverse() }
