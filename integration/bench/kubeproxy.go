@@ -39,10 +39,22 @@ current-context: bench
 // objects from a stand-in for the API server, see apiServer.
 func (b *bridge) writeRules(ctx context.Context) error {
 	binary := filepath.Join(b.o.k8s, "kube-proxy")
+	failed := make(chan error)
 	for _, name := range nodes() {
-		if err := b.runProxy(ctx, binary, b.lab.Nodes[name]); err != nil {
-			return fmt.Errorf("kube-proxy on %s: %w", name, err)
-		}
+		go func() {
+			err := b.runProxy(ctx, binary, b.lab.Nodes[name])
+			if err != nil {
+				err = fmt.Errorf("kube-proxy on %s: %w", name, err)
+			}
+			failed <- err
+		}()
+	}
+	var errs []error
+	for range nodes() {
+		errs = append(errs, <-failed)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	return b.describe(ctx, binary)
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -97,12 +96,12 @@ func (b *bed) flooded(ctx context.Context, o *options, args []string, to end, lo
 	}
 	counted, readErr := io.ReadAll(lines)
 	err = errors.Join(readErr, sink.Wait())
-	_ = source.Process.Signal(os.Interrupt)
-	if sourceErr := source.Wait(); err == nil {
-		err = sourceErr
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: sink: %s flood: %s", err, complaints.String(), lastLine(made.String()))
+	// One call of the generator lasts seconds on a slow path, and it hears no
+	// gentler signal before it returns.
+	_ = source.Process.Kill()
+	_ = source.Wait()
+	if err != nil || source.ProcessState.Exited() {
+		return nil, fmt.Errorf("sink: %w: %s; flood: %s", err, lastLine(complaints.String()), lastLine(made.String()))
 	}
 	return last(string(counted))
 }
