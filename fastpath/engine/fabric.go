@@ -91,7 +91,11 @@ func (p *plane) giveFabric(nic *fabric.Fabric, vif table.VifID) {
 				s.Fill(most)
 				p.sleepers[i].Add(s.FD())
 			})
-			if number := w.AddLink(s, vif); j == 0 {
+			add := w.AddLink
+			if nic.Loose() {
+				add = w.AddLoose
+			}
+			if number := add(s, vif); j == 0 {
 				w.Exit(vif, number)
 			}
 		}

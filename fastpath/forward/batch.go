@@ -70,6 +70,7 @@ func (w *Worker) receive() int {
 }
 
 func (w *Worker) receiveFrom(d *door, rx []frame.Desc) int {
+	first := w.n
 	got := d.link.Receive(rx)
 	for i := 0; i < got; {
 		n := 1
@@ -79,7 +80,22 @@ func (w *Worker) receiveFrom(d *door, rx []frame.Desc) int {
 		w.take(rx[i : i+n])
 		i += n
 	}
+	if d.loose {
+		for i := first; i < w.n; i++ {
+			if p := &w.batch[i]; p.live {
+				card.FinishInner(p.data(), p.off, w.tails(p, new([maxChunks - 1][]byte)))
+			}
+		}
+	}
 	return got
+}
+
+// tails returns the bytes of p behind its first buffer; b is where to put the slices.
+func (w *Worker) tails(p *pkt, b *[maxChunks - 1][]byte) [][]byte {
+	for i, t := range p.tail[:p.tails] {
+		b[i] = w.mem.Bytes(t)
+	}
+	return b[:p.tails]
 }
 
 // take makes a packet of descriptors.

@@ -1,32 +1,16 @@
 package forward
 
-import "github.com/vragent/vragent/fastpath/forward/reason"
+import (
+	"github.com/vragent/vragent/fastpath/forward/count"
+	"github.com/vragent/vragent/fastpath/forward/reason"
+	"github.com/vragent/vragent/fastpath/table"
+)
 
-import "github.com/vragent/vragent/fastpath/table"
-
-// Counters are one worker's, since its start. Over all workers, when nothing is
-// under way between them, RxPackets + Answers + Fragments = TxPackets + drops.
-type Counters struct {
-	RxPackets, RxBytes uint64
-	TxPackets, TxBytes uint64
-	Answers            uint64 // packets of our own in the place of refused ones
-	Fragments          uint64 // packets that cutting made, the first of each not counted
-	Handoffs           uint64 // frames handed to their owner
-	Splits             uint64 // NAT pairs whose reverse entry another worker owns
-	Lost               uint64 // messages on entries that found a ring full; aging makes up for them
-	Loops, Sleeps      uint64
-	Flows, FlowSize    int
-	FreeFrames         int
-	Alive              int64 // monotonic ns of the last turn
-}
-
-// VifCounters are one vif's on one worker.
-type VifCounters struct {
-	RxPackets, RxBytes uint64
-	TxPackets, TxBytes uint64
-	Drops              uint64
-	Flows              int // forward entries
-}
+// What a worker and a vif count.
+type (
+	Counters    = count.Worker
+	VifCounters = count.Vif
+)
 
 // counters belong to the worker's thread; readers ask through Do.
 type counters struct {

@@ -17,8 +17,11 @@ type door struct {
 	// card: the link takes packets as a network card would, whole and unfinished
 	// (frame.Offload).
 	card bool
-	tx   []frame.Desc
-	n    int // descriptors in tx
+	// loose: tunnel packets may come with an inner checksum that their sender left to
+	// a network card, and nothing says which.
+	loose bool
+	tx    []frame.Desc
+	n     int // descriptors in tx
 }
 
 // AddLink gives the worker another link beside the punt link, and returns its
@@ -27,6 +30,12 @@ type door struct {
 // it has but one, else 0. What the worker's Sleeper must do is the caller's.
 func (w *Worker) AddLink(l link.Link, own table.VifID) (number int) {
 	return w.addDoor(door{link: l, own: own})
+}
+
+// AddLoose is AddLink for a link of the fabric on a veth, which carries what its
+// other end left to a network card, and does no card's work.
+func (w *Worker) AddLoose(l link.Link, own table.VifID) (number int) {
+	return w.addDoor(door{link: l, own: own, loose: true})
 }
 
 // AddCard is AddLink for a link of many vifs that takes packets as a network card does.

@@ -92,6 +92,34 @@ func TestLinksTakeTurns(t *testing.T) {
 	}
 }
 
+// TestLooseFabric: checksums that the sender left to its card are finished, whatever
+// the packet's size; finished ones stay.
+func TestLooseFabric(t *testing.T) {
+	b, n1, _ := twoNodes(t, 1)
+	b.mtus(9000, 9100)
+	w := n1.workers[0]
+	l := mem.New(w.mem, n1.pools[0])
+	w.Exit(n1.vifs["eth0"], w.AddLoose(l, n1.vifs["eth0"]))
+	for _, size := range []int{0, 1, 1001, 8000} {
+		for _, unfinished := range []bool{true, false} {
+			p := build.IPv4("10.0.1.2", "10.0.0.2").TCP(53, 1000, "A").Payload(size)
+			inner := p.Bytes()
+			if unfinished {
+				copy(inner[36:], []byte{0, 0})
+				var in packet.Info
+				packet.ParseIP(inner, 0, len(inner), &in)
+				sum := 10<<8 + 10<<8 + 1<<8 + 2 + 2 + 6 + 20 + size // pseudo-header
+				inner[36], inner[37] = byte(sum>>8), byte(sum)
+			}
+			l.Inject(build.Eth(build.Tunnel(inner, "192.0.2.2", "192.0.2.1", vrfLabel), macOf(n1.vifs["eth0"]), mac))
+			b.run()
+			n1.want("c", p.TTL(63))
+		}
+	}
+	b.wantDrops("")
+	b.frames()
+}
+
 // TestFabricLinkWakes: a sleeping worker wakes for each of its links.
 func TestFabricLinkWakes(t *testing.T) {
 	b, n1, _ := twoNodes(t, 1)

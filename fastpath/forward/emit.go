@@ -91,11 +91,8 @@ func (w *Worker) rewriteOne(p *pkt, mtu int) bool {
 // sctpChecksum redoes CRC32c over the whole packet (RFC 9260, 6.8).
 func (w *Worker) sctpChecksum(p *pkt) {
 	w.trim(p)
-	var tails [maxChunks - 1][]byte
-	for i, t := range p.tail[:p.tails] {
-		tails[i] = w.mem.Bytes(t)
-	}
-	packet.PutSCTPChecksum(p.data(), p.Info.L4, tails[:p.tails]...)
+	var b [maxChunks - 1][]byte
+	packet.PutSCTPChecksum(p.data(), p.Info.L4, w.tails(p, &b)...)
 }
 
 // push sends p by its next hop, wrapped for it. Every sent packet comes here.

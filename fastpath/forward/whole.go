@@ -18,12 +18,9 @@ import (
 //	writes: info.Partial, offload
 //	drops:  reason.InvalidFrame
 func (w *Worker) believe(p *pkt) Reason {
-	var tails [maxChunks - 1][]byte
-	for i, t := range p.tail[:p.tails] {
-		tails[i] = w.mem.Bytes(t)
-	}
+	var b [maxChunks - 1][]byte
 	var ok bool
-	if p.offload, ok = card.Believe(p.data(), p.off, tails[:p.tails], p.offload, &p.Info); !ok {
+	if p.offload, ok = card.Believe(p.data(), p.off, w.tails(p, &b), p.offload, &p.Info); !ok {
 		return reason.InvalidFrame
 	}
 	return reason.None

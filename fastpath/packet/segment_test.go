@@ -189,6 +189,37 @@ func TestPartialRewrite(t *testing.T) {
 	}
 }
 
+// TestUnfinished: what a sender left to a card is told from what is finished.
+func TestUnfinished(t *testing.T) {
+	for _, p := range []*build.Packet{
+		build.IPv4("192.0.2.1", "192.0.2.2").TCP(1000, 80, "A").Payload(1001),
+		build.IPv6("2001:db8::1", "2001:db8::2").TCP(1000, 80, "A").Payload(0),
+		build.IPv4("192.0.2.1", "192.0.2.2").UDP(1000, 80).Payload(777),
+		build.IPv6("2001:db8::1", "2001:db8::2").UDP(1000, 80).Payload(778),
+	} {
+		b, in := large(t, p.Bytes())
+		if !Unfinished(b, &in) {
+			t.Errorf("%s: passes for finished", build.Describe(b))
+		}
+		PutChecksum(b, &in)
+		if Unfinished(b, &in) {
+			t.Errorf("%s: passes for unfinished", build.Describe(b))
+		}
+		if in.Tuple.Proto == ProtoUDP {
+			b[in.L4+6], b[in.L4+7] = 0, 0
+			if Unfinished(b, &in) {
+				t.Errorf("%s: none passes for unfinished", build.Describe(b))
+			}
+		}
+	}
+	var in Info
+	b := build.IPv4("192.0.2.1", "192.0.2.2").ICMP(8, 0, 0).Payload(10).Bytes()
+	ParseIP(b, 0, len(b), &in)
+	if Unfinished(b, &in) {
+		t.Error("ICMP passes for unfinished")
+	}
+}
+
 func TestPayloadAt(t *testing.T) {
 	for _, c := range []struct {
 		p  *build.Packet

@@ -26,7 +26,7 @@ var wideStructs = map[string]string{
 	"fastpath/flow.Entry":           "the 64-byte cell, laid out by hand",
 	"fastpath/flow.Record":          "all of a flow entry as a value: what cells are made of",
 	"fastpath/forward.Worker":       "the state of one thread, grouped by owner; its stages share nothing else",
-	"fastpath/forward.Counters":     "counters; fields are columns",
+	"fastpath/forward/count.Worker": "counters; fields are columns",
 	"agent/record.Attachment":       "one record of the ledger",
 	"agent/compile.Pod":             "a record of the ledger and what the controller says of it",
 	"agent/rpc.VMI":                 "one line of `vragent vmi`; fields are columns",

@@ -38,6 +38,30 @@ func Believe(b []byte, off int, tails [][]byte, o frame.Offload, in *packet.Info
 	return o & frame.OffloadLarge, true
 }
 
+// FinishInner completes the checksum of the packet in a tunnel, which begins at b[off:]
+// (Ethernet) and goes on in tails, if its sender has left that to a card.
+func FinishInner(b []byte, off int, tails [][]byte) {
+	total := len(b) - off
+	for _, t := range tails {
+		total += len(t)
+	}
+	var outer packet.Tunnel
+	var in packet.Info
+	if packet.ParseTunnel(b[off:], total, &outer) != packet.FaultNone ||
+		packet.ParseIP(b, off+outer.Inner, outer.Len, &in) != packet.FaultNone || !packet.Unfinished(b, &in) {
+		return
+	}
+	left := in.L3 + in.Len - len(b) // what is behind is padding
+	if left < 0 {
+		b = b[:len(b)+left]
+	}
+	for i, t := range tails {
+		tails[i] = t[:max(0, min(left, len(t)))]
+		left -= len(t)
+	}
+	packet.PutChecksum(b, &in, tails...)
+}
+
 // Largest is the length of the largest packet that comes out of the one in b, bytes.
 func Largest(b []byte, o frame.Offload, in *packet.Info) int {
 	if o.Size() == 0 {

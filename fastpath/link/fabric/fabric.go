@@ -43,6 +43,7 @@ type Fabric struct {
 	objects fabricObjects
 	attach  link.Link
 	limits  []string
+	loose   bool
 }
 
 // Open binds a socket to every queue of the fabric vif's device, without copying where
@@ -56,7 +57,10 @@ func Open(cfg Config, v table.Vif) (*Fabric, error) {
 	return f, nil
 }
 
-func (f *Fabric) open(cfg Config) error {
+func (f *Fabric) open(cfg Config) (err error) {
+	if f.loose, err = isVeth(f.vif.Name); err != nil {
+		return err
+	}
 	if err := f.bind(cfg); err != nil {
 		return err
 	}
@@ -67,6 +71,22 @@ func (f *Fabric) open(cfg Config) error {
 		return err
 	}
 	return f.take(cfg.BPFDir)
+}
+
+func isVeth(device string) (bool, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	drv, err := unix.IoctlGetEthtoolDrvinfo(fd, device)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("name its driver: %w", err)
+	}
+	return unix.ByteSliceToString(drv.Driver[:]) == "veth", nil
 }
 
 // bind opens the sockets, in the best mode that all queues have.
@@ -172,6 +192,10 @@ func (f *Fabric) Update(v table.Vif) error {
 	}
 	return nil
 }
+
+// Loose says that the device is a veth, whose other end may leave checksums to a
+// network card that there is not: nobody finishes them before XDP.
+func (f *Fabric) Loose() bool { return f.loose }
 
 // Ifindex is the device's.
 func (f *Fabric) Ifindex() int { return f.vif.Ifindex }

@@ -259,6 +259,9 @@ func TestUpdate(t *testing.T) {
 func TestLimits(t *testing.T) {
 	w := newWire(t, 1, 1)
 	f := w.open()
+	if !f.Loose() {
+		t.Error("a veth passes for a network card")
+	}
 	if l := strings.Join(f.Limits(), "\n"); !strings.Contains(l, "nic cannot use the workers' memory") {
 		t.Errorf("limits of a veth: %q", l)
 	}
