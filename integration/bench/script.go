@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -19,7 +20,7 @@ type script struct {
 }
 
 func newScript(name string) func(*options) subject {
-	return func(o *options) subject { return &script{site: newSite(o, name, testbed.Config{}), name: name} }
+	return func(o *options) subject { return &script{site: newSite(o, name+"-load", testbed.Config{}), name: name} }
 }
 
 func (s *script) run(ctx context.Context, verb string) (string, error) {
@@ -61,13 +62,12 @@ func (s *script) up(ctx context.Context) error {
 	return s.reachable(ctx, reachLimit)
 }
 
-// down ends the servers, which live in the script's namespaces, with the lab.
+// down ends the servers, which live in the script's namespaces, before the script
+// removes those.
 func (s *script) down(ctx context.Context) error {
-	if err := s.lab.Down(ctx); err != nil {
-		return err
-	}
-	_, err := s.run(ctx, "down")
-	return err
+	err := testbed.StopAll(ctx, s.place("client"), s.place("server"))
+	_, scriptErr := s.run(ctx, "down")
+	return errors.Join(err, scriptErr, s.lab.Down(ctx))
 }
 
 func (s *script) settings(context.Context) string { return s.said + "\n" + tuning }

@@ -123,6 +123,15 @@ func stopAllIn(ctx context.Context, spaces []string) error {
 	return nil
 }
 
+// StopAll ends every process that lives in the places.
+func StopAll(ctx context.Context, places ...*Place) error {
+	var spaces []string
+	for _, p := range places {
+		spaces = append(spaces, p.Netns)
+	}
+	return stopAllIn(ctx, spaces)
+}
+
 // livingIn lists the processes of the namespaces, our own excepted.
 func livingIn(spaces []string) ([]int, error) {
 	var inodes []uint64

@@ -18,8 +18,11 @@ type Clock struct {
 	machine ticks
 }
 
-// ticks of /proc/stat's first line, 1/userHZ s.
-type ticks struct{ busy, softirq, steal uint64 }
+// ticks of /proc/stat's first lines, 1/userHZ s.
+type ticks struct {
+	idle, softirq, steal uint64
+	processors           int
+}
 
 // Start begins a measurement.
 func Start() Clock {
@@ -32,10 +35,18 @@ func (c Clock) Stop() (time.Duration, CPU) {
 	m := machineTicks()
 	return passed, CPU{
 		Process: (processTime() - c.process).Seconds(),
-		Machine: float64(m.busy-c.machine.busy) / userHZ,
+		Machine: m.busySince(c.machine, passed),
 		Softirq: float64(m.softirq-c.machine.softirq) / userHZ,
 		Steal:   float64(m.steal-c.machine.steal) / userHZ,
 	}
+}
+
+// busySince is the time that was neither idle nor stolen. The kernel samples what
+// a busy processor does by its tick, and misses who wakes and sleeps between two
+// of them; idle time it measures.
+func (t ticks) busySince(before ticks, passed time.Duration) float64 {
+	idle := float64(t.idle-before.idle+t.steal-before.steal) / userHZ
+	return max(passed.Seconds()*float64(t.processors)-idle, 0)
 }
 
 func processTime() time.Duration {
@@ -51,12 +62,13 @@ func machineTicks() ticks {
 	if err != nil {
 		return ticks{}
 	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return parseTicks(line)
+	return parseTicks(string(b))
 }
 
-// parseTicks reads "cpu user nice system idle iowait irq softirq steal guest …".
-func parseTicks(line string) ticks {
+// parseTicks reads "cpu user nice system idle iowait irq softirq steal guest …",
+// and counts the lines of processors that follow.
+func parseTicks(stat string) ticks {
+	line, rest, _ := strings.Cut(stat, "\n")
 	f := strings.Fields(line)
 	if len(f) < 9 || f[0] != "cpu" {
 		return ticks{}
@@ -65,5 +77,5 @@ func parseTicks(line string) ticks {
 	for i := range v {
 		v[i], _ = strconv.ParseUint(f[i+1], 10, 64)
 	}
-	return ticks{busy: v[0] + v[1] + v[2] + v[5] + v[6], softirq: v[6], steal: v[7]}
+	return ticks{idle: v[3] + v[4], softirq: v[6], steal: v[7], processors: strings.Count(rest, "cpu")}
 }

@@ -44,8 +44,19 @@ func TestQuantiles(t *testing.T) {
 }
 
 func TestParseTicks(t *testing.T) {
-	got := parseTicks("cpu  100 20 30 4000 50 6 7 8 0 0")
-	if want := (ticks{busy: 163, softirq: 7, steal: 8}); got != want {
+	got := parseTicks("cpu  100 20 30 4000 50 6 7 8 0 0\ncpu0 50 10 15 2000 25 3 4 4 0 0\ncpu1 50 10 15 2000 25 3 3 4 0 0\nintr 1\n")
+	if want := (ticks{idle: 4050, softirq: 7, steal: 8, processors: 2}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestBusyIsWhatWasNotIdle(t *testing.T) {
+	before := ticks{idle: 100, steal: 10, processors: 2}
+	after := ticks{idle: 150, steal: 20, processors: 2}
+	if got := after.busySince(before, time.Second); got != 1.4 {
+		t.Errorf("%v s of two processors in one second, want 1.4", got)
+	}
+	if got := after.busySince(before, 200*time.Millisecond); got != 0 {
+		t.Errorf("%v s, want 0: idle time comes in ticks and may exceed what passed", got)
 	}
 }
