@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/xml"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vragent/vragent/integration/bench/figures"
 )
@@ -164,7 +167,30 @@ func TestReportOfAShortRun(t *testing.T) {
 	if reached != 1 || unknown != len(targets())-1 {
 		t.Errorf("%d lines reached and %d unknown of %d", reached, unknown, len(targets()))
 	}
+	if err := wellFormed(figures.Plot(c.panels())); err != nil {
+		t.Error(err)
+	}
 	if svg := figures.Plot(c.panels()); strings.Count(svg, `<rect class="ours"`) != 1 || strings.Count(svg, `<rect class="other"`) != 1 {
 		t.Errorf("the plot has other bars:\n%s", svg)
 	}
+}
+
+func wellFormed(text string) error {
+	d := xml.NewDecoder(strings.NewReader(text))
+	for {
+		if _, err := d.Token(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// TestRunFitsIntoHalfAnHour keeps the whole of it from growing.
+func TestRunFitsIntoHalfAnHour(t *testing.T) {
+	c := &contest{options: &options{factor: 1}, entrants: entrants(), workloads: workloads()}
+	if five := 5 * c.length(); five > 28*time.Minute { // the rest is for very many services
+		t.Errorf("five rounds take %v", five)
+	}
+	t.Log(5 * c.length())
 }

@@ -62,7 +62,8 @@ func (b *bridge) up(ctx context.Context) error {
 		}
 		pods = append(pods, pod)
 	}
-	if err := receiveByPoll(ctx, pods[0], b.lab.Nodes["node1"].Place); err != nil {
+	var err error
+	if b.behind, err = otherEnd(ctx, pods[0], b.lab.Nodes["node1"].Place); err != nil {
 		return err
 	}
 	return b.open(ctx, pods[0], pods[1], pods[2])
@@ -145,7 +146,7 @@ func (b *bridge) open(ctx context.Context, client, near, far *testbed.Place) err
 func (b *bridge) settings(ctx context.Context) string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "on each node: bridge cni0 (mcast_snooping 0), VXLAN vx0 (id 1, port 4789, nolearning, fixed neighbour and fdb entries); underlay MTU %d\n", b.lab.MTU)
-	fmt.Fprintf(&t, "%s; gro on at the host end of the client's veth\n", tuning)
+	fmt.Fprintf(&t, "%s; gro on at the host end of the client's veth during floods\n", tuning)
 	if b.mode == "" {
 		t.WriteString("bridge-nf-call-iptables=0, no netfilter rules, no connection tracking")
 		return t.String()

@@ -62,12 +62,14 @@ func (l *limit) join(ctx context.Context, server *testbed.Place) error {
 	if err := server.Configure(ctx, "addr add 192.0.2.2/24 dev eth0", "link set eth0 up"); err != nil {
 		return err
 	}
-	return receiveByPoll(ctx, l.client, server)
+	var err error
+	l.behind, err = otherEnd(ctx, l.client, server)
+	return err
 }
 
 func (l *limit) settings(context.Context) string {
 	if l.loopback {
 		return "one namespace, 127.0.0.1, MTU 65536\n" + strings.TrimSuffix(tuning, ", MTU 1500")
 	}
-	return "two namespaces joined by one veth pair; gro on at the server's end\n" + tuning
+	return "two namespaces joined by one veth pair; gro on at the server's end during floods\n" + tuning
 }

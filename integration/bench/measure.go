@@ -74,6 +74,10 @@ func last(out string) (*result.Result, error) {
 // flooded counts, where they arrive, the packets that a flood makes. The flood
 // goes on until the sink has measured.
 func (b *bed) flooded(ctx context.Context, o *options, args []string, to end, long time.Duration) (*result.Result, error) {
+	if err := b.behind.receiveByPoll(ctx, true); err != nil {
+		return nil, err
+	}
+	defer func() { _ = b.behind.receiveByPoll(context.WithoutCancel(ctx), false) }()
 	sink := to.server.Command(ctx, o.benchload(), "sink", "-dev", to.device, "-port", fmt.Sprint(port), "-time", long.String(), "-warm", "500ms")
 	var complaints bytes.Buffer
 	sink.Stderr = &complaints

@@ -83,8 +83,9 @@ func (s *ours) open(ctx context.Context, pods []*testbed.Pod) error {
 		vipLocal:  {near.Place, s.cluster.vip(nearService), "eth0"},
 		vipRemote: {far.Place, s.cluster.vip(farService), "eth0"},
 	}
-	if s.io == "" {
-		if err := receiveByPoll(ctx, client.Place, s.lab.Nodes["node1"].Place); err != nil {
+	if s.io == "" { // a tap has no other end
+		var err error
+		if s.behind, err = otherEnd(ctx, client.Place, s.lab.Nodes["node1"].Place); err != nil {
 			return err
 		}
 	}
@@ -99,5 +100,5 @@ func (s *ours) settings(context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("%s%s; gro on at the host end of the client's veth\n%d services; underlay MTU %d", text, tuning, s.services, s.lab.MTU)
+	return fmt.Sprintf("%s%s; gro on at the host end of the client's veth during floods\n%d services; underlay MTU %d", text, tuning, s.services, s.lab.MTU)
 }

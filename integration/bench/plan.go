@@ -62,11 +62,11 @@ const (
 func workloads() []workload {
 	rr := []string{p50, p99, p999}
 	return []workload{
-		{bulk1, "TCP bulk, 1 stream: Gb/s", []string{"tcp-bulk", "-streams", "1"}, 2 * time.Second, "GB", []string{gbps}, bulkValues},
-		{bulk8, "TCP bulk, 8 streams: Gb/s", []string{"tcp-bulk", "-streams", "8"}, 2 * time.Second, "GB", []string{gbps}, bulkValues},
+		{bulk1, "TCP bulk, 1 stream: Gb/s", []string{"tcp-bulk", "-streams", "1"}, 1500 * time.Millisecond, "GB", []string{gbps}, bulkValues},
+		{bulk8, "TCP bulk, 8 streams: Gb/s", []string{"tcp-bulk", "-streams", "8"}, 1500 * time.Millisecond, "GB", []string{gbps}, bulkValues},
 		{tcpRR, "TCP request/response: p50/p99/p99.9 us", []string{"tcp-rr"}, 1500 * time.Millisecond, "M requests", rr, requestValues},
 		{udpRR, "UDP request/response: p50/p99/p99.9 us", []string{"udp-rr"}, 1500 * time.Millisecond, "M requests", rr, requestValues},
-		{connects, "new TCP connections: 1/s", []string{"conn-rate"}, 2 * time.Second, "M connections", []string{rate}, requestValues},
+		{connects, "new TCP connections: 1/s", []string{"conn-rate"}, 1500 * time.Millisecond, "M connections", []string{rate}, requestValues},
 		{flood, "UDP, 64-byte frames: Mpps received", []string{"udp-flood", "-flows", "64"}, 1500 * time.Millisecond, "M packets", []string{mpps}, packetValues},
 	}
 }

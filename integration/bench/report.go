@@ -47,7 +47,7 @@ func (c *contest) configurations() string {
 		fmt.Fprintf(&t, "%s: %s\n", e.name, e.what)
 		text := c.settings[e.name]
 		if why := c.broken[e.name]; why != "" {
-			text = "not available: " + why
+			text += fmt.Sprintf("\nnot available (%d times): %s", c.tries[e.name], why)
 		}
 		for line := range strings.Lines(strings.TrimSpace(text)) {
 			fmt.Fprintf(&t, "    %s\n", strings.TrimRight(line, "\n"))

@@ -19,8 +19,10 @@ type contest struct {
 	entrants  []entrant
 	workloads []workload
 	subjects  map[string]subject
-	broken    map[string]string // subjects that cannot be built, and why
-	settings  map[string]string // of those that were
+	broken    map[string]string // subjects that could not be built, and why
+	tries     map[string]int    // how often they could not
+	built     map[string]bool
+	settings  map[string]string // of those that were built
 	samples   figures.Series
 	raw       *os.File // a line for every sample, as it comes
 }
@@ -30,7 +32,7 @@ type contest struct {
 func run(ctx context.Context, o *options) error {
 	c := &contest{
 		options: o, began: time.Now(),
-		subjects: map[string]subject{}, broken: map[string]string{}, settings: map[string]string{}, samples: figures.Series{},
+		subjects: map[string]subject{}, broken: map[string]string{}, tries: map[string]int{}, built: map[string]bool{}, settings: map[string]string{}, samples: figures.Series{},
 	}
 	var err error
 	if c.entrants, err = choose(entrants(), func(e entrant) string { return e.name }, o.subjects); err != nil {
@@ -52,16 +54,35 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	defer c.raw.Close()
+	c.say("%d rounds of about %v", o.rounds, c.length().Round(time.Second))
 	for round := 1; round <= o.rounds; round++ {
 		for _, e := range c.entrants {
 			if err := c.turn(ctx, round, e); err != nil {
-				return err
+				return errors.Join(err, c.report(about)) // what was measured before is worth something
 			}
 		}
 	}
 	c.say("done")
 	return c.report(about)
 }
+
+// length is what a round takes if all goes well.
+func (c *contest) length() (sum time.Duration) {
+	const aside = 600 * time.Millisecond // of a sample: start, warm-up
+	const build = 4 * time.Second        // of a subject, and its removal
+	for _, e := range c.entrants {
+		if !e.resident {
+			sum += build
+		}
+		for _, t := range c.tasks(e) {
+			sum += time.Duration(float64(c.workloads[c.workload(t.workload)].long)*c.factor) + aside
+		}
+	}
+	return sum
+}
+
+// maxTries is how often a subject may fail to come up before it is given up.
+const maxTries = 2
 
 func (c *contest) say(format string, args ...any) {
 	fmt.Printf("[%6.1fs] %s\n", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...))
@@ -84,11 +105,11 @@ func (c *contest) turn(ctx context.Context, round int, e entrant) error {
 		return nil
 	}
 	s := c.subjects[e.name]
-	if why := c.broken[e.name]; why != "" {
-		c.missing(round, e, mine, why)
+	if c.tries[e.name] == maxTries {
+		c.missing(round, e, mine, c.broken[e.name])
 		return nil
 	}
-	if round == 1 || !e.resident {
+	if !c.built[e.name] || !e.resident {
 		c.say("round %d/%d, %s: %s: build it", round, c.rounds, e.name, e.what)
 		if err := s.up(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -96,12 +117,13 @@ func (c *contest) turn(ctx context.Context, round int, e entrant) error {
 			}
 			err = errors.Join(err, s.down(context.WithoutCancel(ctx)))
 			c.broken[e.name] = err.Error()
+			c.tries[e.name]++
 			c.say("%s is not available: %v", e.name, err)
 			c.missing(round, e, mine, err.Error())
 			return nil
 		}
-		if round == 1 {
-			c.settings[e.name] = s.settings(ctx)
+		if !c.built[e.name] {
+			c.built[e.name], c.settings[e.name] = true, s.settings(ctx)
 		}
 	}
 	for _, t := range mine {

@@ -25,7 +25,14 @@ type subject interface {
 // bed is where workloads run.
 type bed struct {
 	client *testbed.Place
+	behind behind
 	ends   map[string]end // by path
+}
+
+// behind is the other end of the client's veth; none: the zero value.
+type behind struct {
+	place  *testbed.Place
+	device string
 }
 
 // end is where a path leads.
@@ -119,30 +126,41 @@ func (s *site) reachable(ctx context.Context, limit time.Duration, extra ...neti
 	return nil
 }
 
-// receiveByPoll makes the far end of a pod's veth receive frames in batches of
-// its own queue (NAPI), which generated frames need. That is the end that the
-// subject receives the client's packets with: everybody gets it.
-func receiveByPoll(ctx context.Context, pod, node *testbed.Place) error {
+// otherEnd finds the other end of a pod's veth on its node.
+func otherEnd(ctx context.Context, pod, node *testbed.Place) (behind, error) {
 	own, err := pod.Run(ctx, "ip", "-o", "link", "show", "eth0") // 2: eth0@if7: <...
 	if err != nil {
-		return err
+		return behind{}, err
 	}
 	_, index, _ := strings.Cut(own, "@if")
 	index, _, _ = strings.Cut(index, ":")
 	links, err := node.Run(ctx, "ip", "-o", "link", "show")
 	if err != nil {
-		return err
+		return behind{}, err
 	}
 	for line := range strings.Lines(links) {
 		number, rest, _ := strings.Cut(line, ": ")
-		if number != index {
-			continue
+		if number == index {
+			name, _, _ := strings.Cut(rest, "@")
+			return behind{node, name}, nil
 		}
-		name, _, _ := strings.Cut(rest, "@")
-		_, err := node.Run(ctx, "ethtool", "-K", name, "gro", "on")
-		return err
 	}
-	return errors.New("the pod's eth0 has no other end on its node")
+	return behind{}, errors.New("the pod's eth0 has no other end on its node")
+}
+
+// receiveByPoll makes the device receive frames in batches of its own queue
+// (NAPI), which generated frames need. It is not what a pod's veth does by
+// default: it is switched on for floods alone, for every subject.
+func (b behind) receiveByPoll(ctx context.Context, on bool) error {
+	if b.place == nil {
+		return nil
+	}
+	value := "off"
+	if on {
+		value = "on"
+	}
+	_, err := b.place.Run(ctx, "ethtool", "-K", b.device, "gro", value)
+	return err
 }
 
 func (o *options) benchload() string { return filepath.Join(o.tools, "benchload") }
