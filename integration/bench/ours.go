@@ -23,6 +23,7 @@ const manyLimit = 3 * time.Minute
 type ours struct {
 	site
 	offload, poll, io string
+	fabric            string // io of the fabric; empty: tcx
 	services          int
 	cluster           cluster
 }
@@ -31,15 +32,16 @@ type ours struct {
 func newOurs(o ours) func(*options) subject {
 	return func(opt *options) subject {
 		s := o
-		name := strings.Join([]string{"ours", o.offload + o.io + o.poll, fmt.Sprint(o.services)}, "-")
+		name := strings.Join([]string{"ours", o.offload + o.io + o.fabric + o.poll, fmt.Sprint(o.services)}, "-")
 		s.site = newSite(opt, name, testbed.Config{
 			Nodes: nodes(),
 			// Pods get 1500 bytes: 20 of IPv4, 8 of UDP and 4 of MPLS go around them.
-			MTU:     1532,
-			Flows:   1 << 18, // the product's default
-			Poll:    o.poll,
-			Offload: o.offload,
-			IO:      o.io,
+			MTU:      1532,
+			Flows:    1 << 18, // the product's default
+			Poll:     o.poll,
+			Offload:  o.offload,
+			IO:       o.io,
+			FabricIO: o.fabric,
 		})
 		s.cluster = cluster{services: o.services, near: netip.MustParseAddr("10.32.0.3"), far: netip.MustParseAddr("10.32.0.66")}
 		return &s

@@ -132,6 +132,7 @@ func entrants() []entrant {
 		{"ours-busy", "this router, offload: auto, poll: busy", false, newOurs(ours{offload: "auto", poll: "busy", services: few}), tasks([]string{tcpRR, udpRR}, allPaths)},
 		{"iptables", "Linux bridge, VXLAN, kube-proxy iptables, 10 services", true, newBridge("iptables", few), tasks(every, servicePaths)},
 		{"ours-tap", "this router, offload: off, io: tap", false, newOurs(ours{offload: "off", io: "tap", services: few}), tasks([]string{bulk1, bulk8, tcpRR, flood}, allPaths[:2])},
+		{"ours-afxdp", "this router, offload: off, fabric.io: afxdp", false, newOurs(ours{offload: "off", fabric: "afxdp", services: few}), tasks([]string{bulk1, bulk8, tcpRR, flood}, []string{remote})},
 		{"ovs", "Open vSwitch, user space datapath, AF_XDP ports", false, newScript("ovs"), tasks(plain, podPaths[:1])},
 		{"testpmd", "DPDK testpmd, net_af_xdp, forwards and does nothing else", false, newScript("testpmd"), tasks([]string{flood}, podPaths[:1])},
 		{"ours-auto-10k", "this router, offload: auto, 10,000 services", false, newOurs(ours{offload: "auto", services: many}), tasks([]string{connects}, servicePaths)},
