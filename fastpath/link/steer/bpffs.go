@@ -68,7 +68,7 @@ func removePins(dir string) error {
 				l.Close()
 			}
 			err = errors.Join(err, os.Remove(path))
-		case slices.Contains(mapNames, f.Name()):
+		case slices.Contains(mapNames, f.Name()), slices.Contains(cacheMaps, f.Name()):
 			err = errors.Join(err, os.Remove(path))
 		} // else it is the kernel's (maps.debug) or not ours
 	}

@@ -205,7 +205,7 @@ func (n *node) open(t testing.TB) *steer.Steer {
 
 // openHere opens steering from a thread that is inside the node.
 func (n *node) openHere() (*steer.Steer, error) {
-	return steer.Open(steer.Config{BPFDir: n.Dir, PuntOuter: n.Outer, PuntInner: n.Inner, Workers: n.Queues})
+	return steer.Open(steer.Config{BPFDir: n.Dir, PuntOuter: n.Outer, PuntInner: n.Inner, Workers: n.Queues, CacheFlows: 1024})
 }
 
 // attach attaches a vif and brings it up.

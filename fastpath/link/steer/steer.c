@@ -3,14 +3,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The kernel's half of the fast path: it decides nothing but where a packet goes
-// to be decided.
+// to be decided. Flows that are decided, and whose entry is in the cache, it forwards
+// itself (cache.h).
 //
-//	pod, host vif ──► from_vif ────┐                       ┌─► to_worker: AF_XDP
+//	pod, host vif ──► from_vif ────┐ not in the cache      ┌─► to_worker: AF_XDP
 //	fabric NIC ─────► from_fabric ─┴─► punt0 ══veth══ punt1 ┘   socket of the queue
 //	pod, host vif, fabric NIC ◄── from_punt ◄── punt0 ◄═══ punt1 ◄── worker
 //
 // Towards a worker the Ethernet destination of a frame carries the vif it came
-// from, and the queue is chosen by the flow's hash. From a worker the Ethernet
+// from, its source a mark (offload.Slot), and the queue is chosen by the flow's hash. From a worker the Ethernet
 // source carries the vif it leaves by. A frame that cannot be steered is dropped
 // and counted: nothing of a pod ever reaches the host's own stack.
 //
@@ -43,6 +44,8 @@
 // Set by Open.
 volatile const __u32 punt;    // ifindex of punt0
 volatile const __u32 workers; // queues of the punt link
+volatile const __u8 caching;  // whether there is a flow cache
+volatile const __u8 decap6;   // whether this kernel can take a tunnel off IPv6 (Linux 6.3)
 
 // Why a frame was dropped. The Go side has a sentence for each, in this order.
 enum cause {
@@ -277,14 +280,48 @@ static __always_inline __u32 owner(struct __sk_buff *skb, __u32 at)
 	return (__u64)hash(&f) * workers >> 32;
 }
 
-// to_punt sends a frame that came from a vif to the worker that owns its flow.
-static __always_inline int to_punt(struct __sk_buff *skb, __u32 vif, __u32 worker)
+#include "cache.h"
+
+// to_punt sends a frame that came from a vif to the worker that owns its flow. Where
+// its source was, m.
+static __always_inline int to_punt(struct __sk_buff *skb, __u32 vif, __u32 worker, const struct mark *m)
 {
-	__u8 mac[ETH_ALEN] = {0x02, 0x56, vif >> 24, vif >> 16, vif >> 8, vif};
-	if (bpf_skb_store_bytes(skb, 0, mac, sizeof(mac), 0))
+	__u8 macs[2 * ETH_ALEN] = {0x02, 0x56, vif >> 24, vif >> 16, vif >> 8, vif};
+	if (m->slot) {
+		macs[6] = 0x06;
+		macs[7] = 0x56;
+		macs[8] = m->slot >> 8;
+		macs[9] = m->slot;
+		macs[10] = m->turn >> 8;
+		macs[11] = m->turn;
+	}
+	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
 		return drop(NO_ROOM);
 	skb->queue_mapping = 1 + worker; // as if received there: the sender's queue follows
 	return bpf_redirect(punt, 0);
+}
+
+// through forwards the IP packet behind outer bytes of tunnel that came from from, if the
+// cache has it, and else says UP and who is to have it.
+static __always_inline int through(struct __sk_buff *skb, __u32 from, __u32 outer, bool v6, struct mark *m, __u32 *worker)
+{
+	struct key k;
+	struct seen s;
+	struct flow f;
+	int found = caching ? look(skb, ETH_HLEN + outer, v6, &k, &s) : OTHER;
+	if (found == OTHER) {
+		*worker = owner(skb, ETH_HLEN + outer);
+		return UP;
+	}
+	k.from |= from;
+	if (found == CACHEABLE) {
+		int action = cached(skb, outer, &k, &s, m);
+		if (action != UP)
+			return action;
+	}
+	flow_of(&k, v6, &f);
+	*worker = (__u64)hash(&f) * workers >> 32;
+	return UP;
 }
 
 SEC("tcx/ingress")
@@ -296,14 +333,48 @@ int from_vif(struct __sk_buff *skb)
 		return drop(UNKNOWN_DEVICE);
 	if (skb->vlan_present) // the tag is not in the frame: a worker would not see it
 		return drop(VLAN);
-	__u32 worker = 0;
-	if (skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6))
-		worker = owner(skb, ETH_HLEN);
-	return to_punt(skb, *vif, worker);
+	__u32 id = *vif, worker = 0;
+	struct mark m = {};
+	int action = UP;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		action = through(skb, id << 8, 0, false, &m, &worker);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		action = through(skb, id << 8, 0, true, &m, &worker);
+	return action == UP ? to_punt(skb, id, worker, &m) : action;
+}
+
+// out_of_tunnel is through for a packet in a tunnel whose outer bytes, after Ethernet, begin
+// with ip and end with a label. Only tunnels as we write them are for the cache.
+static __always_inline int out_of_tunnel(struct __sk_buff *skb, const struct iphdr *ip, __u32 outer, struct mark *m, __u32 *worker)
+{
+	struct {
+		__be32 label;
+		__u8 version;
+	} __attribute__((packed)) h;
+	__be32 peer = ip->saddr;
+	if (!caching || ip->ihl != 5 || bpf_ntohs(ip->tot_len) != skb->len - ETH_HLEN || header_sum(ip) != 0xffff)
+		goto up;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + outer - sizeof(h.label), &h, sizeof(h)))
+		goto up;
+	__u32 label = bpf_ntohl(h.label);
+	if (!(label & MPLS_BOTTOM) || !(label & 0xff) || !bpf_map_lookup_elem(&peers, &peer))
+		goto up;
+	return through(skb, FROM_LABEL | label >> 12 << 8, outer, h.version >> 4 == 6, m, worker);
+up:
+	*worker = owner(skb, ETH_HLEN + ip->ihl * 4 + outer - sizeof(*ip));
+	return UP;
+}
+
+// our_vif finds the vif of a tunnel packet's destination: 0 when it is not ours.
+static __always_inline __u32 our_vif(struct __sk_buff *skb, const struct iphdr *ip)
+{
+	struct tunnel us = {.ifindex = skb->ifindex, .addr = ip->daddr};
+	__u32 *vif = bpf_map_lookup_elem(&tunnels, &us);
+	return vif ? *vif : 0;
 }
 
 // from_fabric takes whole tunnel packets addressed to us, and nothing else: the
-// NIC is the node's.
+// NIC is the node's. Of MPLS over GRE it takes what is in the cache: workers do not read it.
 SEC("tcx/ingress")
 int from_fabric(struct __sk_buff *skb)
 {
@@ -312,17 +383,29 @@ int from_fabric(struct __sk_buff *skb)
 		return NEXT;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
 		return NEXT;
-	if (ip.protocol != IPPROTO_UDP || ip.ihl < 5 || ip.frag_off & bpf_htons(FRAGMENTED))
+	if (ip.ihl < 5 || ip.frag_off & bpf_htons(FRAGMENTED))
 		return NEXT;
+	struct mark m = {};
+	__u32 at = ETH_HLEN + ip.ihl * 4, vif, worker;
+	if (ip.protocol == IPPROTO_GRE && caching) {
+		__be16 gre[2]; // flags and version, protocol
+		if (bpf_skb_load_bytes(skb, at, gre, sizeof(gre)) || gre[0] || gre[1] != bpf_htons(MPLS_UNICAST) || !our_vif(skb, &ip))
+			return NEXT;
+		int action = out_of_tunnel(skb, &ip, GRE_OUTER, &m, &worker);
+		return action == UP ? NEXT : action;
+	}
 	struct udphdr udp;
-	__u32 at = ETH_HLEN + ip.ihl * 4;
-	if (bpf_skb_load_bytes(skb, at, &udp, sizeof(udp)) || udp.dest != bpf_htons(TUNNEL_PORT))
+	if (ip.protocol != IPPROTO_UDP || bpf_skb_load_bytes(skb, at, &udp, sizeof(udp)) || udp.dest != bpf_htons(TUNNEL_PORT))
 		return NEXT;
-	struct tunnel us = {.ifindex = skb->ifindex, .addr = ip.daddr};
-	__u32 *vif = bpf_map_lookup_elem(&tunnels, &us);
+	vif = our_vif(skb, &ip);
 	if (!vif)
 		return NEXT;
-	return to_punt(skb, *vif, owner(skb, at + sizeof(udp) + 4)); // 4: one label
+	int action = UP;
+	if (udp.check || bpf_ntohs(udp.len) != bpf_ntohs(ip.tot_len) - sizeof(ip)) // to be looked at
+		worker = owner(skb, at + sizeof(udp) + 4); // 4: one label
+	else
+		action = out_of_tunnel(skb, &ip, UDP_OUTER, &m, &worker);
+	return action == UP ? to_punt(skb, vif, worker, &m) : action;
 }
 
 // from_punt delivers what a worker sent.

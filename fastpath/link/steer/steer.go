@@ -24,6 +24,9 @@ type Config struct {
 	BPFDir               string
 	PuntOuter, PuntInner int // ifindex; see the constants of the same names
 	Workers              int
+	// CacheFlows is the room in the kernel's flow cache; 0: there is none, and what a
+	// predecessor left in one is forgotten.
+	CacheFlows int
 }
 
 // Steer is the open steering of a node. Its methods are safe for any goroutine.
@@ -33,6 +36,7 @@ type Steer struct {
 	outer   int       // ifindex of the punt link's outer end
 	devices [2]string // names of its ends, outer first
 	objects steerObjects
+	cache   *Cache
 
 	mu    sync.Mutex
 	links map[attachment]link.Link // guarded by mu
@@ -48,14 +52,14 @@ type attachment struct {
 // stay attached, and from here on run our programs. Until a socket is set,
 // frames are dropped.
 func Open(cfg Config) (*Steer, error) {
-	s, err := open(cfg)
+	s, err := open(cfg, probe())
 	if err != nil {
 		return nil, fmt.Errorf("steering in %s: %w", cfg.BPFDir, err)
 	}
 	return s, nil
 }
 
-func open(cfg Config) (*Steer, error) {
+func open(cfg Config, can abilities) (*Steer, error) {
 	if cfg.Workers < 1 || cfg.Workers > MaxWorkers {
 		return nil, fmt.Errorf("%d workers: want 1 to %d", cfg.Workers, MaxWorkers)
 	}
@@ -70,60 +74,106 @@ func open(cfg Config) (*Steer, error) {
 	if err := ensureBPFFS(s.dir); err != nil {
 		return nil, err
 	}
-	err := s.load(cfg, s.dir)
-	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		// Another version's maps. Its attachments stay and get our programs, which
-		// know no device yet: pods are mute until their vifs are attached again, and
-		// no frame passes by us.
-		if err = s.unpinMaps(); err == nil {
-			err = s.load(cfg, s.dir)
-		}
+	if can.cache != nil {
+		cfg.CacheFlows = 0
+	}
+	if err := s.load(cfg, can); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.cache, err = newCache(s.objects.steerMaps, cfg.CacheFlows, can.limits()); err == nil {
+		err = s.adopt(cfg)
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := s.adopt(cfg); err != nil {
-		s.Close()
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
 // load loads maps, pinned or new, and programs into the kernel.
-func (s *Steer) load(cfg Config, dir string) error {
+func (s *Steer) load(cfg Config, can abilities) error {
 	spec, err := loadSteer()
 	if err != nil {
 		return err
 	}
+	if cfg.CacheFlows > 0 {
+		spec.Maps[steerMapCache].MaxEntries = uint32(cfg.CacheFlows)
+	} else {
+		for _, name := range cacheMaps { // nobody looks there
+			spec.Maps[name].MaxEntries = 1
+		}
+	}
 	for name, m := range spec.Maps {
-		if slices.Contains(mapNames, name) { // .rodata belongs to this load of the programs
+		if slices.Contains(mapNames, name) || cfg.CacheFlows > 0 && slices.Contains(cacheMaps, name) { // .rodata belongs to this load of the programs
 			m.Pinning = ebpf.PinByName
 		}
 	}
-	if err := spec.Variables[steerVarPunt].Set(uint32(cfg.PuntOuter)); err != nil {
+	if err := s.unpinOthers(spec); err != nil {
 		return err
 	}
-	if err := spec.Variables[steerVarWorkers].Set(uint32(cfg.Workers)); err != nil {
-		return err
+	for name, value := range map[string]any{
+		steerVarPunt: uint32(cfg.PuntOuter), steerVarWorkers: uint32(cfg.Workers),
+		steerVarCaching: flag(cfg.CacheFlows > 0), steerVarDecap6: flag(can.decap6),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return err
+		}
 	}
-	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}}
+	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: s.dir}}
 	if err := spec.LoadAndAssign(&s.objects, opts); err != nil {
 		return fmt.Errorf("load programs: %w", err)
 	}
 	return nil
 }
 
-// mapNames are the pinned maps, each a file of its name.
-var mapNames = []string{steerMapDrops, steerMapExits, steerMapSockets, steerMapSources, steerMapTunnels}
+func flag(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
 
-func (s *Steer) unpinMaps() error {
-	for _, name := range mapNames {
-		if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+// mapNames are the maps of steering and cacheMaps those of the flow cache, each pinned in a
+// file of its name.
+var (
+	mapNames  = []string{steerMapDrops, steerMapExits, steerMapSockets, steerMapSources, steerMapTunnels}
+	cacheMaps = []string{steerMapCache, steerMapGenerations, steerMapNextHops, steerMapPeers, steerMapSlots}
+)
+
+// unpinOthers removes the pins of maps that are not as spec says: another version's, or
+// of a cache that is to be none or another size.
+//
+// Where those of steering go, attachments stay and get our programs, which know no device
+// yet: pods are mute until their vifs are attached again, and no frame passes by us.
+// Those of the cache go alone: its flows go up until they are put there again.
+func (s *Steer) unpinOthers(spec *ebpf.CollectionSpec) error {
+	for _, names := range [][]string{mapNames, cacheMaps} {
+		same := true
+		for _, name := range names {
+			m, err := ebpf.LoadPinnedMap(filepath.Join(s.dir, name), nil)
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("map %s: %w", name, err)
+			}
+			same = same && spec.Maps[name].Pinning == ebpf.PinByName && spec.Maps[name].Compatible(m) == nil
+			m.Close()
+		}
+		if same {
+			continue
+		}
+		for _, name := range names {
+			if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	return nil
 }
+
+// Cache is the kernel's flow cache, with no room if there is none.
+func (s *Steer) Cache() *Cache { return s.cache }
 
 // SetSocket makes fd, an AF_XDP socket bound to that queue of the punt link's
 // inner end, receive what is steered to worker queue. When the socket's process
@@ -140,6 +190,9 @@ func (s *Steer) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.objects.Close()
+	if s.cache != nil {
+		err = errors.Join(err, s.cache.close())
+	}
 	for at, l := range s.links {
 		err = errors.Join(err, l.Close())
 		delete(s.links, at)

@@ -26,6 +26,30 @@ const (
 	steerCauseCAUSES         steerCause = 7
 )
 
+type steerEntry struct {
+	_            structs.HostLayout
+	Src          [4]uint32
+	Dst          [4]uint32
+	Sport        uint16
+	Dport        uint16
+	AddressesSum uint32
+	Translation  steerTranslation
+	Verdict      steerVerdict
+	Entropy      uint16
+	Handover     uint16
+	Turn         uint16
+	Pad          uint16
+	Label        uint32
+	Nh           uint32
+	NhAt         uint32
+	Scope        uint32
+	Gen          uint32
+	Index        uint32
+	Packets      uint64
+	Bytes        uint64
+	Last         uint64
+}
+
 type steerExit struct {
 	_       structs.HostLayout
 	Ifindex uint32
@@ -34,18 +58,77 @@ type steerExit struct {
 	Pad     uint8
 }
 
+type steerHop struct {
+	_       structs.HostLayout
+	Id      uint32
+	Ifindex uint32
+	Src     uint32
+	Dst     uint32
+	Room    uint32
+	Kind    steerHopKind
+	Gre     uint8
+	Eth     [12]uint8
+	Pad     [3]uint8
+}
+
+type steerHopKind uint32
+
+const (
+	steerHopKindHOP_NONE   steerHopKind = 0
+	steerHopKindHOP_POD    steerHopKind = 1
+	steerHopKindHOP_HOST   steerHopKind = 2
+	steerHopKindHOP_TUNNEL steerHopKind = 3
+)
+
+type steerKey struct {
+	_     structs.HostLayout
+	From  uint32
+	Src   [4]uint32
+	Dst   [4]uint32
+	Sport uint16
+	Dport uint16
+}
+
+type steerSlot struct {
+	_      structs.HostLayout
+	Up     uint64
+	Done   uint64
+	Turn   uint32
+	Active uint32
+	Pad    [5]uint64
+}
+
+type steerTranslation uint32
+
+const (
+	steerTranslationADDRESSES steerTranslation = 1
+	steerTranslationPORTS     steerTranslation = 2
+)
+
 type steerTunnel struct {
 	_       structs.HostLayout
 	Ifindex uint32
 	Addr    uint32
 }
 
+type steerVerdict uint32
+
+const (
+	steerVerdictVERDICT_NONE    steerVerdict = 0
+	steerVerdictVERDICT_FORWARD steerVerdict = 1
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	steerMapCache       = "cache"
 	steerMapDrops       = "drops"
 	steerMapExits       = "exits"
+	steerMapGenerations = "generations"
+	steerMapNextHops    = "next_hops"
+	steerMapPeers       = "peers"
+	steerMapSlots       = "slots"
 	steerMapSockets     = "sockets"
 	steerMapSources     = "sources"
 	steerMapTunnels     = "tunnels"
@@ -53,6 +136,8 @@ const (
 	steerProgFromPunt   = "from_punt"
 	steerProgFromVif    = "from_vif"
 	steerProgToWorker   = "to_worker"
+	steerVarCaching     = "caching"
+	steerVarDecap6      = "decap6"
 	steerVarPunt        = "punt"
 	steerVarWorkers     = "workers"
 )
@@ -109,17 +194,24 @@ type steerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
-	Drops   *ebpf.MapSpec `ebpf:"drops"`
-	Exits   *ebpf.MapSpec `ebpf:"exits"`
-	Sockets *ebpf.MapSpec `ebpf:"sockets"`
-	Sources *ebpf.MapSpec `ebpf:"sources"`
-	Tunnels *ebpf.MapSpec `ebpf:"tunnels"`
+	Cache       *ebpf.MapSpec `ebpf:"cache"`
+	Drops       *ebpf.MapSpec `ebpf:"drops"`
+	Exits       *ebpf.MapSpec `ebpf:"exits"`
+	Generations *ebpf.MapSpec `ebpf:"generations"`
+	NextHops    *ebpf.MapSpec `ebpf:"next_hops"`
+	Peers       *ebpf.MapSpec `ebpf:"peers"`
+	Slots       *ebpf.MapSpec `ebpf:"slots"`
+	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
+	Sources     *ebpf.MapSpec `ebpf:"sources"`
+	Tunnels     *ebpf.MapSpec `ebpf:"tunnels"`
 }
 
 // steerVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerVariableSpecs struct {
+	Caching *ebpf.VariableSpec `ebpf:"caching"`
+	Decap6  *ebpf.VariableSpec `ebpf:"decap6"`
 	Punt    *ebpf.VariableSpec `ebpf:"punt"`
 	Workers *ebpf.VariableSpec `ebpf:"workers"`
 }
@@ -144,17 +236,27 @@ func (o *steerObjects) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
-	Drops   *ebpf.Map `ebpf:"drops"`
-	Exits   *ebpf.Map `ebpf:"exits"`
-	Sockets *ebpf.Map `ebpf:"sockets"`
-	Sources *ebpf.Map `ebpf:"sources"`
-	Tunnels *ebpf.Map `ebpf:"tunnels"`
+	Cache       *ebpf.Map `ebpf:"cache"`
+	Drops       *ebpf.Map `ebpf:"drops"`
+	Exits       *ebpf.Map `ebpf:"exits"`
+	Generations *ebpf.Map `ebpf:"generations"`
+	NextHops    *ebpf.Map `ebpf:"next_hops"`
+	Peers       *ebpf.Map `ebpf:"peers"`
+	Slots       *ebpf.Map `ebpf:"slots"`
+	Sockets     *ebpf.Map `ebpf:"sockets"`
+	Sources     *ebpf.Map `ebpf:"sources"`
+	Tunnels     *ebpf.Map `ebpf:"tunnels"`
 }
 
 func (m *steerMaps) Close() error {
 	return _SteerClose(
+		m.Cache,
 		m.Drops,
 		m.Exits,
+		m.Generations,
+		m.NextHops,
+		m.Peers,
+		m.Slots,
 		m.Sockets,
 		m.Sources,
 		m.Tunnels,
@@ -165,6 +267,8 @@ func (m *steerMaps) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerVariables struct {
+	Caching *ebpf.Variable `ebpf:"caching"`
+	Decap6  *ebpf.Variable `ebpf:"decap6"`
 	Punt    *ebpf.Variable `ebpf:"punt"`
 	Workers *ebpf.Variable `ebpf:"workers"`
 }
