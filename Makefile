@@ -129,6 +129,12 @@ bench-micro: ## the user plane alone on in-memory links, per stage, into integra
 	$(GO) test -c -o build/tools/micro.test ./fastpath/forward
 	build/tools/micro.test -test.run '^TestMicro$$' -micro integration/bench/results/micro.txt
 
+.PHONY: model
+model: ## every order of two workers' steps, with the real code; Spin on the rings, and on sleep and wake (a minute)
+	ORDERS=all $(GO) test -count=1 -run 'TestEveryOrder|TestTurnIsOrders' ./fastpath/forward
+	@command -v spin >/dev/null 2>&1 || $(MAKE) deps
+	fastpath/ring/model/check.sh
+
 .PHONY: fuzz-smoke
 fuzz-smoke: ## every fuzz test for FUZZTIME (10s)
 	GO="$(GO)" integration/fuzz.sh $(FUZZTIME)

@@ -6,7 +6,7 @@
 set -eu
 
 demo="iproute2 iptables util-linux curl tcpdump"
-test="$demo gcc libc6-dev tshark ethtool iperf3 traceroute iputils-ping netcat-openbsd jq"
+test="$demo gcc libc6-dev spin tshark ethtool iperf3 traceroute iputils-ping netcat-openbsd jq"
 # What we are measured against: Open vSwitch, and DPDK's testpmd with its AF_XDP driver.
 bench="$test nftables ipset openvswitch-switch dpdk-dev librte-net-af-xdp23"
 

@@ -143,6 +143,9 @@ func (w *Worker) actAge(from int, m *message, slot uint32) {
 		w.tell(from, &message{kind: msgAlive, index: m.peer, peer: m.index, ticks: e.LastSeen, tcp: e.TCP.Reverse()})
 		return
 	}
+	if e == nil && w.flows.Entry(slot).Flags&flow.FlagPending != 0 {
+		return // it may wait for the very entry that asks, which the answer would delete; that asks again
+	}
 	if e != nil {
 		w.forget(slot, e)
 	}
