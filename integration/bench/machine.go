@@ -35,7 +35,7 @@ func machine(ctx context.Context, o *options) string {
 		}
 	}
 	line("processor", fmt.Sprintf("%d x %s", runtime.NumCPU(), fieldOf("/proc/cpuinfo", "model name")))
-	line("hypervisor", said("systemd-detect-virt"))
+	line("virtual", said("systemd-detect-virt"))
 	line("memory", fieldOf("/proc/meminfo", "MemTotal"))
 	line("kernel", said("uname", "-srv"))
 	line("clock", contents("/sys/devices/system/clocksource/clocksource0/current_clocksource"))

@@ -24,8 +24,11 @@ type ours struct {
 	site
 	offload, poll, io string
 	fabric            string // io of the fabric; empty: tcx
-	services          int
-	cluster           cluster
+	// alone: there is one node. Two of them that spin would leave none of two
+	// processors to the pods, which no two machines would do to each other.
+	alone    bool
+	services int
+	cluster  cluster
 }
 
 // newOurs keeps the settings until options are known.
@@ -33,8 +36,12 @@ func newOurs(o ours) func(*options) subject {
 	return func(opt *options) subject {
 		s := o
 		name := strings.Join([]string{"ours", o.offload + o.io + o.fabric + o.poll, fmt.Sprint(o.services)}, "-")
+		on := nodes()
+		if o.alone {
+			on = on[:1]
+		}
 		s.site = newSite(opt, name, testbed.Config{
-			Nodes: nodes(),
+			Nodes: on,
 			// Pods get 1500 bytes: 20 of IPv4, 8 of UDP and 4 of MPLS go around them.
 			MTU:      1532,
 			Flows:    1 << 18, // the product's default
@@ -61,8 +68,10 @@ func (s *ours) up(ctx context.Context) error {
 	if err := s.lab.Up(ctx); err != nil {
 		return err
 	}
-	var pods []*testbed.Pod
 	for _, p := range podNames() {
+		if s.lab.Nodes[p.node] == nil {
+			continue
+		}
 		pod, err := s.lab.Attach(ctx, p.node, p.name)
 		if err != nil {
 			return err
@@ -70,28 +79,30 @@ func (s *ours) up(ctx context.Context) error {
 		if err := tune(pod.Place); err != nil {
 			return err
 		}
-		pods = append(pods, pod)
 	}
-	return s.open(ctx, pods)
+	return s.open(ctx)
 }
 
 // open starts the servers and waits until everything is reached.
-func (s *ours) open(ctx context.Context, pods []*testbed.Pod) error {
-	client, near, far := pods[0], pods[1], pods[2]
-	s.client = client.Place
-	s.ends = map[string]end{
-		local:     {near.Place, netip.AddrPortFrom(near.Four, port), "eth0"},
-		remote:    {far.Place, netip.AddrPortFrom(far.Four, port), "eth0"},
-		vipLocal:  {near.Place, s.cluster.vip(nearService), "eth0"},
-		vipRemote: {far.Place, s.cluster.vip(farService), "eth0"},
+func (s *ours) open(ctx context.Context) error {
+	s.client = s.lab.Pod("client").Place
+	near := s.lab.Pod("near")
+	s.ends[local] = end{near.Place, netip.AddrPortFrom(near.Four, port), "eth0"}
+	s.ends[vipLocal] = end{near.Place, s.cluster.vip(nearService), "eth0"}
+	servers := []*testbed.Place{near.Place}
+	if !s.alone {
+		far := s.lab.Pod("far")
+		s.ends[remote] = end{far.Place, netip.AddrPortFrom(far.Four, port), "eth0"}
+		s.ends[vipRemote] = end{far.Place, s.cluster.vip(farService), "eth0"}
+		servers = append(servers, far.Place)
 	}
 	if s.io == "" { // a tap has no other end
 		var err error
-		if s.behind, err = otherEnd(ctx, client.Place, s.lab.Nodes["node1"].Place); err != nil {
+		if s.behind, err = otherEnd(ctx, s.client, s.lab.Nodes["node1"].Place); err != nil {
 			return err
 		}
 	}
-	if err := s.serve(ctx, near.Place, far.Place); err != nil {
+	if err := s.serve(ctx, servers...); err != nil {
 		return err
 	}
 	return s.reachable(ctx, manyLimit, s.cluster.vip(s.services-1))

@@ -129,7 +129,7 @@ func entrants() []entrant {
 		{"bridge", "Linux bridge, VXLAN between nodes, no services", true, newBridge("", few), tasks(plain, podPaths)},
 		{"ours-auto", "this router, offload: auto", false, newOurs(ours{offload: "auto", services: few}), tasks(every, allPaths)},
 		{"nftables", "Linux bridge, VXLAN, kube-proxy nftables, 10 services", true, newBridge("nftables", few), tasks(every, servicePaths)},
-		{"ours-busy", "this router, offload: auto, poll: busy", false, newOurs(ours{offload: "auto", poll: "busy", services: few}), tasks([]string{tcpRR, udpRR}, allPaths)},
+		{"ours-busy", "this router, offload: auto, poll: busy, one node", false, newOurs(ours{offload: "auto", poll: "busy", alone: true, services: few}), tasks([]string{tcpRR, udpRR}, []string{local, vipLocal})},
 		{"iptables", "Linux bridge, VXLAN, kube-proxy iptables, 10 services", true, newBridge("iptables", few), tasks(every, servicePaths)},
 		{"ours-tap", "this router, offload: off, io: tap", false, newOurs(ours{offload: "off", io: "tap", services: few}), tasks([]string{bulk1, bulk8, tcpRR, flood}, allPaths[:2])},
 		{"ours-afxdp", "this router, offload: off, fabric.io: afxdp", false, newOurs(ours{offload: "off", fabric: "afxdp", services: few}), tasks([]string{bulk1, bulk8, tcpRR, flood}, []string{remote})},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vragent/vragent/integration/bench/figures"
@@ -34,10 +35,26 @@ func (c *contest) report(about string) error {
 		}
 	}
 	c.say("results in %s", c.out)
-	if len(void) > 0 && !c.voidIsFine {
+	switch missing := c.lost(); {
+	case c.smoke && len(missing) > 0:
+		return fmt.Errorf("%d samples are missing: %s", len(missing), strings.Join(missing, "; "))
+	case !c.smoke && len(void) > 0:
 		return fmt.Errorf("%w: %s", errVoid, strings.Join(void, "; "))
 	}
 	return nil
+}
+
+// lost are the samples that should be there.
+func (c *contest) lost() (missing []string) {
+	for _, samples := range c.samples {
+		for _, s := range samples {
+			if s.Missing != "" {
+				missing = append(missing, s.String())
+			}
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
 
 // configurations says how every subject was set up.
