@@ -54,7 +54,7 @@ type Fastpath struct {
 	FlowEntries  int    `json:"flowEntries"`  // per worker; a connection takes two
 	FlowEntries6 int    `json:"flowEntries6"` // the same for IPv6, whose entries are twice as large
 	Frames       int    `json:"frames"`       // packet buffers of 4096 bytes, per worker
-	Offload      string `json:"offload"`      // off
+	Offload      string `json:"offload"`      // off, auto, force: which established flows the kernel forwards
 	Log          string `json:"log"`          // file; empty: runDir/fastpath.log
 }
 
@@ -187,7 +187,7 @@ func (f Fastpath) check(c *checks) {
 	c.within("fastpath.flowEntries", f.FlowEntries, 64, maxFlowEntries, "two per connection")
 	c.within("fastpath.flowEntries6", f.FlowEntries6, 64, min(maxFlowEntries, maxBothEntries-f.FlowEntries), "two per connection")
 	c.within("fastpath.frames", f.Frames, 256, maxFrames, "the default is 4096")
-	c.oneOf("fastpath.offload", f.Offload, "off")
+	c.oneOf("fastpath.offload", f.Offload, "off", "auto", "force")
 	if f.Log != "" {
 		c.absolute("fastpath.log", f.Log)
 	}

@@ -93,8 +93,23 @@ type Status struct {
 	State   string         `json:"state"` // waiting-for-agent, running
 	Epoch   uint64         `json:"epoch"`
 	Poll    string         `json:"poll"` // busy, adaptive
+	Offload OffloadStatus  `json:"offload"`
 	Workers []WorkerStatus `json:"workers"`
 	Limits  []string       `json:"limits,omitempty"` // what this kernel cannot do, sentences
+}
+
+// OffloadStatus says what the kernel forwards for us. All counters are since the
+// fast path's start.
+type OffloadStatus struct {
+	Mode     string `json:"mode"`     // off, auto, force
+	Entries  int    `json:"entries"`  // flows in the kernel, each direction one
+	Size     int    `json:"size"`     // at most; 0: this kernel keeps none
+	Put      uint64 `json:"put"`      // entries written
+	Deleted  uint64 `json:"deleted"`  // entries removed
+	Adopted  uint64 `json:"adopted"`  // entries a predecessor left and this process took over
+	Refused  uint64 `json:"refused"`  // entries for which there was no room, or which the kernel did not take
+	Vanished uint64 `json:"vanished"` // entries that were not in the kernel any more when looked for
+	Lost     uint64 `json:"lost"`     // orders of workers that found the ring full; they come again
 }
 
 // WorkerStatus is one worker's counters. All counters are since its start.
@@ -166,6 +181,8 @@ type Flow struct {
 	Bytes   uint64          `json:"bytes"`
 	IdleMS  int64           `json:"idleMS"`
 	Sport   uint16          `json:"sport,omitempty"` // outer UDP source port
+	// Offloaded: the kernel forwards what it can of this flow; the counters are of both.
+	Offloaded bool `json:"offloaded,omitempty"`
 }
 
 // NoIndex is the reverse index of an entry that has none.

@@ -130,11 +130,13 @@ func (n NAT) String() string { return letters(uint(n), "S", "Ps", "D", "Pd") }
 type Flags uint8
 
 const (
-	FlagForward Flags = 1 << iota // the direction the first packet took
-	FlagSplit                     // the reverse entry is in another worker's table
-	FlagHairpin                   // a pod reaches itself through a VIP
-	FlagLocal                     // delivered on this node
-	FlagPending                   // the reverse entry is on its way to its owner
+	FlagForward   Flags = 1 << iota // the direction the first packet took
+	FlagSplit                       // the reverse entry is in another worker's table
+	FlagHairpin                     // a pod reaches itself through a VIP
+	FlagLocal                       // delivered on this node
+	FlagPending                     // the reverse entry is on its way to its owner
+	FlagBulk                        // to be given to the kernel with its next packet
+	FlagOffloaded                   // given to the kernel, or ordered to be
 )
 
 // TCPState says what both directions of a connection have shown. Both entries

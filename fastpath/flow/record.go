@@ -115,6 +115,10 @@ func (t *Table) Count(slot uint32, e *Entry, packets, bytes uint64) {
 	}
 }
 
+// Every says that none of the bits of mask are set in the number of packets: so it is
+// once in mask + 1 packets.
+func (e *Entry) Every(mask uint32) bool { return e.packets&mask == 0 }
+
 // Packets returns how many packets a slot has counted.
 func (t *Table) Packets(slot uint32) uint64 {
 	return uint64(t.Cold(slot).packets)<<32 | uint64(t.Entry(slot).packets)

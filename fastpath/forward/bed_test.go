@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/flow/affinity"
+	"github.com/vragent/vragent/fastpath/forward/admit"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -23,6 +25,8 @@ type bed struct {
 	nodes map[string]*node
 	now   uint64   // ns
 	wire  [][]byte // every frame that crossed the fabric
+
+	offload admit.Mode // of nodes made from here on
 }
 
 // node is one fast path with its tables.
@@ -38,12 +42,17 @@ type node struct {
 	vifs    map[string]table.VifID
 	sent    map[string][][]byte // IP packets delivered, by vif name
 	next    int                 // worker that receives next: steering is best effort
+	cache   *cache              // the kernel's half; nil: none
 }
 
 const chunks, larges = 512, 8 // buffers of each worker
 
 func newBed(t *testing.T) *bed {
-	return &bed{t: t, nodes: map[string]*node{}, now: 1e12}
+	b := &bed{t: t, nodes: map[string]*node{}, now: 1e12}
+	if strings.Contains(t.Name(), forced) {
+		b.offload = admit.Force
+	}
+	return b
 }
 
 func (b *bed) node(name, addr string, workers, flows int) *node {
@@ -59,7 +68,12 @@ func (b *bed) node(name, addr string, workers, flows int) *node {
 		}
 		tables[i] = tb
 	}
-	s, err := NewShared(Options{Workers: workers, Memory: memory, Pools: n.pools, Flows: tables, Clients: affinity.New()})
+	opts := Options{Workers: workers, Memory: memory, Pools: n.pools, Flows: tables, Clients: affinity.New()}
+	if b.offload != admit.Off {
+		n.cache = newCache(b, tables)
+		opts.Offload = admit.Config{Mode: b.offload, Desks: n.cache.desks, Slots: n.cache.Slots}
+	}
+	s, err := NewShared(opts)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -81,6 +95,9 @@ func (n *node) apply(d table.Delta) {
 	}
 	for _, v := range d.Upsert.Vifs {
 		n.vifs[v.Name] = v.ID
+	}
+	if n.cache != nil {
+		n.cache.learn(n.builder.Tables())
 	}
 	n.shared.Publish(n.builder.Tables())
 }
@@ -104,6 +121,9 @@ func (n *node) inject(frame []byte) {
 	if packet.ParseTunnel(frame, len(frame), &outer) == packet.FaultNone {
 		off = outer.Inner
 	}
+	if n.cache != nil && n.cache.forwards(n, frame, off) {
+		return
+	}
 	at := n.next % len(n.links)
 	n.next++
 	if len(frame) > off && packet.ParseIP(frame, off, len(frame)-off, &p) == packet.FaultNone && p.Frag != packet.FragNone {
@@ -118,6 +138,9 @@ func (b *bed) run() {
 	for range 100 {
 		moved := 0
 		for _, n := range b.nodes {
+			if n.cache != nil {
+				n.cache.Orders()
+			}
 			for i, w := range n.workers {
 				moved += w.Turn(b.now)
 				for _, f := range n.links[i].Sent() {

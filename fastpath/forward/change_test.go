@@ -19,6 +19,11 @@ func (b *bed) elapse(d time.Duration) {
 	step := max(50*time.Millisecond, d/4000)
 	for range d / step {
 		b.now += uint64(step)
+		for _, n := range b.nodes {
+			if n.cache != nil {
+				n.cache.Pass(b.now)
+			}
+		}
 		b.run()
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/flow/affinity"
+	"github.com/vragent/vragent/fastpath/forward/admit"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -29,6 +30,7 @@ type Options struct {
 	// MaxVifFlows bounds the forward entries one vif may hold on one worker.
 	// 0: a quarter of the table, which with their reverse entries is half of it.
 	MaxVifFlows int
+	Offload     admit.Config
 }
 
 // Shared is what the workers of one fast path have in common.

@@ -7,11 +7,13 @@ import (
 	"github.com/vragent/vragent/fastpath/packet/build"
 )
 
-// eachWorkers runs a test with one and with two workers.
+// eachWorkers runs a test with one to three workers, and with a kernel that forwards
+// all it can.
 func eachWorkers(t *testing.T, f func(t *testing.T, workers int)) {
 	for _, n := range []int{1, 2, 3} {
 		t.Run(fmt.Sprintf("workers=%d", n), func(t *testing.T) { f(t, n) })
 	}
+	t.Run("workers=2"+forced, func(t *testing.T) { f(t, 2) })
 }
 
 func TestPodToPod(t *testing.T) {

@@ -116,7 +116,7 @@ func (w *Worker) reverseOf(p *pkt, f *flow.Record) flow.Record {
 		Src: key.Src, Dst: key.Dst, Sport: key.Sport, Dport: key.Dport, Proto: key.Proto,
 		KeyNH: uint32(d.KeyNH), NH: uint32(d.Back.NH), VRF: uint32(p.VRF),
 		Scope: uint32(d.Back.Scope), Gen: w.view.NH(d.Back.Scope).Gen, LabelECMP: flow.PackLabelECMP(d.Back.Push, -1),
-		Flags: f.Flags &^ (flow.FlagForward | flow.FlagPending), TCP: f.TCP.Reverse(), LastSeen: w.now,
+		Flags: f.Flags & (flow.FlagSplit | flow.FlagHairpin | flow.FlagLocal), TCP: f.TCP.Reverse(), LastSeen: w.now,
 	}
 	back := entry.Reversed(f)
 	entry.Translate(&r, &back)
@@ -144,6 +144,7 @@ func (w *Worker) insertReverse(r *flow.Record, forward uint32) insertion {
 		if e.Flags&flow.FlagForward != 0 || !alike && !w.orphan(slot) {
 			return clash
 		}
+		w.cancel(slot)
 		if alike {
 			r.TCP, r.Packets, r.Bytes = entry.MergeTCP(e.TCP, r.TCP), e.Packets, e.Bytes
 		}
@@ -235,6 +236,7 @@ func (w *Worker) forget(slot uint32, e *flow.Entry) {
 			*n--
 		}
 	}
+	w.cancel(slot)
 	w.flows.Delete(slot)
 }
 
@@ -260,7 +262,8 @@ func (w *Worker) maxVifFlows(six bool) uint32 {
 }
 
 // adopt rebuilds the quotas from a table that a predecessor left, and forgets
-// entries whose links or next hops name what there cannot be.
+// entries whose links or next hops name what there cannot be. What the kernel still
+// forwards, the offloader says when it is asked for the first time.
 func (w *Worker) adopt() {
 	w.flows.Scan(w.flows.Slots(), func(slot uint32, e *flow.Entry) {
 		reverse := w.flows.Cold(slot).Reverse
@@ -270,6 +273,9 @@ func (w *Worker) adopt() {
 			return
 		}
 		e.View = 0 // the predecessor's numbers
+		if w.admit == nil {
+			e.Flags &^= flow.FlagBulk | flow.FlagOffloaded
+		}
 		if e.Flags&flow.FlagForward == 0 {
 			return
 		}

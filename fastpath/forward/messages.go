@@ -39,6 +39,7 @@ const (
 	msgAge                              // delete index if it has been idle for ticks too; tcp as in msgTCP
 	msgAlive                            // it has not: last seen at ticks; tcp as in msgTCP
 	msgDelete                           // the other direction is gone
+	msgBulk                             // the other direction is given to the kernel
 )
 
 // tell queues m for worker to. It reports whether there was room.
@@ -129,6 +130,8 @@ func (w *Worker) act(from int, m *message) {
 		w.actAge(from, m, slot)
 	case msgAlive:
 		w.actAlive(m, slot)
+	case msgBulk:
+		w.bulk(m)
 	case msgDelete:
 		if e := w.linked(slot, m.peer); e != nil {
 			w.forget(slot, e)

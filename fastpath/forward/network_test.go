@@ -57,7 +57,10 @@ func addrs(s ...string) (out []netip.Addr) {
 }
 
 func twoNodes(t *testing.T, workers int) (b *bed, n1, n2 *node) {
-	b = newBed(t)
+	return newBed(t).twoNodes(workers)
+}
+
+func (b *bed) twoNodes(workers int) (_ *bed, n1, n2 *node) {
 	n1, n2 = b.node("n1", "192.0.2.1", workers, 4096), b.node("n2", "192.0.2.2", workers, 4096)
 	n1.apply(table.Delta{Upsert: network("n1", "192.0.2.1", "192.0.2.2", "10.0.0.1", "10.0.1.0/24", "2001:db8:1::/64")})
 	n2.apply(table.Delta{Upsert: network("n2", "192.0.2.2", "192.0.2.1", "10.0.1.1", "10.0.0.0/24", "2001:db8::/64")})

@@ -68,6 +68,9 @@ func (w *Worker) hit(p *pkt, slot uint32, e *flow.Entry) {
 		return
 	}
 	w.obey(p, slot, e)
+	if e.Every(w.look) || e.Flags&(flow.FlagBulk|flow.FlagOffloaded) != 0 {
+		w.offload(p, slot, e)
+	}
 }
 
 // tcp moves the state of a pair. Nothing is sent to another worker unless the state
@@ -154,6 +157,9 @@ func (w *Worker) stale(slot uint32, e *flow.Entry) bool {
 func (w *Worker) approve(slot uint32, e *flow.Entry, scope table.NextHopID) {
 	c := w.flows.Cold(slot)
 	c.Scope, c.Gen, e.View = uint32(scope), w.view.NH(scope).Gen, w.views
+	if e.Flags&flow.FlagOffloaded != 0 {
+		e.Flags ^= flow.FlagOffloaded | flow.FlagBulk // the kernel holds it for stale
+	}
 }
 
 // reroute finds the way back of a reverse entry again: to the interface it came

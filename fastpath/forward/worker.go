@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/admit"
 	"github.com/vragent/vragent/fastpath/forward/card"
 	"github.com/vragent/vragent/fastpath/forward/clock"
 	"github.com/vragent/vragent/fastpath/forward/decide"
@@ -27,6 +28,8 @@ type Worker struct {
 	pool    *frame.Pool
 	mem     frame.Memory
 	flows   *flow.Table
+	admit   *admit.Admission // nil: the kernel forwards nothing
+	look    uint32           // admit.Mode.Mask
 
 	// Owned by the worker's thread.
 	view      decide.View        // of this turn
@@ -76,6 +79,7 @@ func newWorker(s *Shared, id int, punt link.Link, sleeper link.Sleeper) *Worker 
 		s: s, id: id, workers: s.opts.Workers, sleeper: sleeper,
 		pool: s.opts.Pools[id], mem: s.opts.Memory, flows: s.opts.Flows[id],
 		calls: make(chan call, 16),
+		admit: admit.New(&s.opts.Offload, s.opts.Flows[id], id), look: s.opts.Offload.Mode.Mask(),
 	}
 	w.cutter.Memory, w.cutter.Pool = w.mem, w.pool
 	w.AddLink(punt, 0)
@@ -102,6 +106,7 @@ func (w *Worker) Turn(now uint64) int {
 	w.track()
 	w.emit()
 	w.age()
+	w.offloads()
 	w.end()
 	return received + messages
 }
@@ -121,6 +126,9 @@ func (w *Worker) begin(now uint64) {
 // end hands everything of the turn to the kernel and wakes whom it concerns.
 func (w *Worker) end() {
 	w.flush()
+	if w.admit != nil {
+		w.admit.End()
+	}
 	for i := range w.s.workers {
 		if w.wake[i] {
 			w.wake[i] = false

@@ -51,8 +51,12 @@ func WriteFlowHeader(w io.Writer, s *control.Status, which string) {
 func WriteFlow(w io.Writer, f control.Flow) {
 	fmt.Fprintf(w, "%9d<=>%-13s%-49s%4d (%d)\n", f.Index, reverseText(f.Reverse), hostPort(f.Src), f.Proto, f.VRF)
 	fmt.Fprintf(w, "%25s%s\n", "", hostPort(f.Dst))
-	fmt.Fprintf(w, "(%s,\n Stats:%d/%d,  SPort %d, Idle %.1fs)\n\n", flowFields(f),
-		f.Packets, f.Bytes, f.Sport, float64(f.IdleMS)/1000)
+	offloaded := ""
+	if f.Offloaded {
+		offloaded = ", offloaded"
+	}
+	fmt.Fprintf(w, "(%s,\n Stats:%d/%d,  SPort %d, Idle %.1fs%s)\n\n", flowFields(f),
+		f.Packets, f.Bytes, f.Sport, float64(f.IdleMS)/1000, offloaded)
 }
 
 // flowFields are the comma separated fields of the first line in Contrail's
@@ -174,6 +178,7 @@ func WriteFlowDetail(w io.Writer, d FlowDetail) {
 	}
 	line("UDP Source Port", "%d", d.Sport)
 	line("Statistics", "packets %d, bytes %d, idle %.1fs", d.Packets, d.Bytes, float64(d.IdleMS)/1000)
+	line("Forwarded By", "%s", forwardedBy(d.Flow))
 	if r := d.ReverseFlow; r != nil {
 		line("Reverse Flow", "%v -> %v, Action %s, packets %d, bytes %d", r.Src, r.Dst, ActionText(*r), r.Packets, r.Bytes)
 	}
@@ -186,6 +191,13 @@ func writeSide(line func(string, string, ...any), name string, s *Side) {
 	}
 	line(name+" Matching Route", "%v", s.Prefix)
 	line(name+" NextHop", "%d, %s", s.NH, s.Text)
+}
+
+func forwardedBy(f control.Flow) string {
+	if f.Offloaded {
+		return "the kernel (offloaded); first and last packets, fragments and what does not fit by the workers"
+	}
+	return "the workers"
 }
 
 func directionText(f control.Flow) string {

@@ -50,6 +50,7 @@ const (
 	FlowTableFull
 	VifFlowLimit
 	NATPorts
+	HandOver
 
 	// Our own limits.
 	RingFull
@@ -100,6 +101,7 @@ var texts = [Count]Text{
 	FlowTableFull:   {"flow-table-full", "The flow table is full and no entry near this one may be evicted."},
 	VifFlowLimit:    {"vif-flow-limit", "The interface holds as many flows as one interface may."},
 	NATPorts:        {"nat-port-exhausted", "No free source port keeps this flow apart from another to the same backend."},
+	HandOver:        {"offload-hand-over", "The kernel had taken over a flow that never rests; what the workers still held of it would have arrived too late."},
 	RingFull:        {"handoff-ring-full", "The worker that owns the flow did not keep up."},
 	TxFull:          {"tx-ring-full", "The kernel did not take the packets fast enough."},
 	NoBuffer:        {"no-buffer", "No free packet buffer for a fragment or an answer."},

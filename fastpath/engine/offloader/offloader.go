@@ -1,0 +1,241 @@
+// Package offloader keeps the kernel's flow cache as the workers want it: it carries
+// out their orders, tells them what the kernel has forwarded, and keeps what the
+// cache knows of the network ahead of what workers know. It owns the cache. Which
+// flows belong there it does not decide.
+package offloader
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/offload"
+	"github.com/vragent/vragent/fastpath/offload/desk"
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// Flows are the entries of the cache. Errors are those of package offload, or the kernel's.
+type Flows interface {
+	// Put makes the entry of f.Key, or changes it; then its Stats go on.
+	Put(f *offload.Flow) error
+	// Delete removes an entry and returns what it had forwarded. No entry is no error.
+	Delete(k offload.Key) (offload.Stats, error)
+	// Records visits every entry; visit must not change the cache.
+	Records(visit func(*offload.Record)) error
+	Cap() int
+}
+
+// Network is what the cache knows beside flows.
+type Network interface {
+	// SetGeneration makes every flow of the scope with another generation go up, at once.
+	SetGeneration(scope, gen uint32)
+	// SetNextHops makes next hops or changes them, RemoveNextHops forgets them: their flows go up.
+	SetNextHops(set []offload.NextHop) error
+	RemoveNextHops(ids []uint32) error
+	// SetPeers says who may send tunnels.
+	SetPeers(peers []packet.Addr) error
+}
+
+// Cache is the kernel's flow cache.
+type Cache interface {
+	Flows
+	Network
+}
+
+// Config is what an Offloader works with.
+type Config struct {
+	Cache Cache
+	Desks []*desk.Desk
+	Bell  <-chan struct{}
+	Flows []*flow.Table // of the workers; only read
+	Log   *slog.Logger
+}
+
+// Offloader serves the workers' desks.
+type Offloader struct {
+	// Set once by New.
+	Config
+
+	mu sync.Mutex
+	// Guarded by mu.
+	tables  *table.Tables // as the cache knows them; nil: it was not told yet
+	byKey   map[offload.Key]*kept
+	byIndex map[uint32]*kept // of the user plane's entry
+	round   uint64           // of passes
+	count   Counts
+	failing string // what the kernel refused last, for Limits
+}
+
+// kept is one flow in the cache.
+type kept struct {
+	key   offload.Key
+	index uint32
+	vif   uint32 // that receives it
+	heard offload.Stats
+	found uint64 // the last pass that found it
+}
+
+// Counts are since the start.
+type Counts struct {
+	Put, Deleted, Adopted, Refused, Vanished, Lost uint64
+	Entries, Size                                  int
+}
+
+// New makes the offloader of an open cache. Begin must be called before anything goes in.
+func New(c Config) *Offloader {
+	return &Offloader{Config: c, byKey: map[offload.Key]*kept{}, byIndex: map[uint32]*kept{}}
+}
+
+// passEvery is how often workers hear what the kernel has forwarded.
+const passEvery = time.Second
+
+// Run serves until ctx is done. What is in the cache stays there.
+func (o *Offloader) Run(ctx context.Context) error {
+	tick := time.NewTicker(passEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-o.Bell:
+			o.Orders()
+		case <-tick.C:
+			o.Orders() // a bell may ring before its order is seen
+			o.Pass(monotonic())
+		}
+	}
+}
+
+// Counts returns the counters.
+func (o *Offloader) Counts() Counts {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.count
+	c.Entries, c.Size = len(o.byKey), o.Cache.Cap()
+	for _, d := range o.Desks {
+		c.Lost += d.Lost.Load()
+	}
+	return c
+}
+
+// Limits says what an operator should know.
+func (o *Offloader) Limits() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failing == "" {
+		return nil
+	}
+	return []string{"the kernel's flow cache: " + o.failing}
+}
+
+// failed notes what the kernel refused; the flow goes on in the user plane.
+func (o *Offloader) failed(what string, err error) {
+	text := what + ": " + err.Error()
+	if text != o.failing {
+		o.Log.Warn("the kernel's flow cache refuses; the workers forward", "what", what, "error", err)
+	}
+	o.failing = text
+}
+
+// Orders carries out what the workers have ordered. Run calls it.
+func (o *Offloader) Orders() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var order desk.Order
+	for _, d := range o.Desks {
+		for d.Orders.Pop(&order) {
+			if order.Delete {
+				o.delete(&order)
+			} else {
+				o.put(&order)
+			}
+		}
+	}
+}
+
+func (o *Offloader) put(order *desk.Order) {
+	f := &order.Flow
+	if k := o.byIndex[f.Index]; k != nil && k.key != f.Key {
+		o.remove(k, false) // it comes another way now, or the slot is used again
+	}
+	k := o.byKey[f.Key]
+	if k != nil && k.index != f.Index {
+		o.remove(k, false) // its entry was made anew
+		k = nil
+	}
+	if k == nil {
+		k = &kept{key: f.Key, index: f.Index, vif: order.Vif}
+	}
+	k.found = o.round
+	if o.tables == nil || !holds(o.tables, f, table.NextHopID(order.Via)) {
+		o.remove(k, true)
+		return
+	}
+	if err := o.Cache.Put(f); err != nil {
+		o.count.Refused++
+		o.remove(k, true)
+		if errors.Is(err, offload.ErrFull) {
+			o.full(true)
+		} else if !errors.Is(err, offload.ErrNextHop) { // gone meanwhile
+			o.failed("put a flow", err)
+		}
+		return
+	}
+	o.count.Put++
+	o.byKey[k.key], o.byIndex[k.index] = k, k
+	if len(o.byKey) >= o.Cache.Cap() {
+		o.full(true)
+	}
+}
+
+func (o *Offloader) delete(order *desk.Order) {
+	if k := o.byIndex[order.Flow.Index]; k != nil && k.key.Tuple == order.Flow.Tuple {
+		o.remove(k, false)
+	}
+}
+
+// remove takes a flow out of the cache; its worker hears the last of it, and, if out,
+// that it is so.
+func (o *Offloader) remove(k *kept, out bool) {
+	stats, err := o.Cache.Delete(k.key)
+	if err != nil {
+		o.failed("delete a flow", err) // a later pass finds it
+		stats = k.heard
+	}
+	if o.byKey[k.key] == k {
+		o.count.Deleted++
+	}
+	delete(o.byKey, k.key)
+	delete(o.byIndex, k.index)
+	o.tell(k, stats, out)
+}
+
+// tell says to the worker what the kernel has forwarded since it heard last. When it
+// does not listen, the next news say it.
+func (o *Offloader) tell(k *kept, s offload.Stats, out bool) {
+	if !out && s.Packets == k.heard.Packets {
+		return
+	}
+	worker, _ := flow.Split(k.index)
+	if worker >= len(o.Desks) {
+		return
+	}
+	n := desk.News{
+		Out: out, Index: k.index, Tuple: k.key.Tuple, Vif: k.vif, Seen: s.LastSeen,
+		Packets: s.Packets - k.heard.Packets, Bytes: s.Bytes - k.heard.Bytes,
+	}
+	if o.Desks[worker].News.Push(n) {
+		k.heard = s
+	}
+}
+
+// full tells the workers whether asking is of use.
+func (o *Offloader) full(is bool) {
+	for _, d := range o.Desks {
+		d.Full.Store(is)
+	}
+}

@@ -1,0 +1,78 @@
+package offloader
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/offload"
+)
+
+// idle is how long a flow has not been seen that makes room for others. ns.
+const idle = 10e9
+
+// Pass goes through the cache: the workers hear what was forwarded, and whatever is
+// in the cache for no entry goes, whyever its deletion was not heard of. Run calls it
+// every second; now is CLOCK_MONOTONIC.
+func (o *Offloader) Pass(now uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.round++
+	var orphans []offload.Key
+	err := o.Cache.Records(func(r *offload.Record) {
+		k := o.byKey[r.Key]
+		if k == nil {
+			orphans = append(orphans, r.Key)
+			return
+		}
+		k.found = o.round
+		o.tell(k, r.Stats, false)
+	})
+	if err != nil {
+		o.failed("read the flows", err)
+		return
+	}
+	for _, key := range orphans {
+		if _, err := o.Cache.Delete(key); err != nil {
+			o.failed("delete a flow", err)
+		}
+	}
+	crowded := len(o.byKey) > o.Cache.Cap()*7/8
+	for _, k := range o.byKey {
+		switch {
+		case o.round-k.found > 1: // twice: the kernel's walk over a map may miss one that others collide with
+			o.count.Vanished++
+			o.remove(k, true)
+		case !o.wanted(k):
+			o.remove(k, false)
+		case crowded && k.heard.LastSeen+idle < now:
+			o.remove(k, true)
+		}
+	}
+	if len(o.byKey) < o.Cache.Cap()*15/16 {
+		o.full(false)
+	}
+}
+
+// wanted says that the worker's entry is there still, and is given to the kernel.
+func (o *Offloader) wanted(k *kept) bool {
+	e, ok, known := o.entry(k.index)
+	return !known || ok && e.Key().Tuple == k.key.Tuple && e.Flags&flow.FlagOffloaded != 0
+}
+
+// entry reads a worker's entry. known is false when it never stands still.
+func (o *Offloader) entry(index uint32) (e flow.Record, ok, known bool) {
+	worker, slot := flow.Split(index)
+	if worker >= len(o.Flows) || int(slot) >= o.Flows[worker].Slots() {
+		return e, false, true
+	}
+	t := o.Flows[worker]
+	e, ok = t.Snapshot(slot)
+	return e, ok, ok || !t.Used(slot)
+}
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds, the kernel's clock.
+func monotonic() uint64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // cannot fail: the clock exists
+	return uint64(t.Nano())
+}

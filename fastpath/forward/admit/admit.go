@@ -1,0 +1,337 @@
+// Package admit chooses which flows of a worker the kernel forwards, and orders it
+// of the offloader. An Admission belongs to one worker. It does not change flow
+// entries but for the flags that say what was ordered, and makes no system call.
+package admit
+
+import (
+	"fmt"
+
+	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/bulk"
+	"github.com/vragent/vragent/fastpath/forward/decide"
+	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/handover"
+	"github.com/vragent/vragent/fastpath/offload"
+	"github.com/vragent/vragent/fastpath/offload/desk"
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table"
+)
+
+// Mode says which established flows the kernel forwards.
+type Mode uint8
+
+const (
+	Off   Mode = iota // none
+	Auto              // those that carry much: chatty ones are answered faster by a worker that polls
+	Force             // all that it can
+)
+
+// ParseMode reads off, auto or force; empty is off.
+func ParseMode(s string) (Mode, error) {
+	switch s {
+	case "off", "":
+		return Off, nil
+	case "auto":
+		return Auto, nil
+	case "force":
+		return Force, nil
+	}
+	return Off, fmt.Errorf("offload %q is not known: want off, auto or force", s)
+}
+
+func (m Mode) String() string { return [...]string{"off", "auto", "force"}[m] }
+
+const (
+	// oneWay is after how many packets UDP that is never answered counts as established.
+	oneWay = 2 * bulk.Sample
+	// refused is how long a flow rests that the cache did not take. ns.
+	refused = 5e9
+	// drainFor is how long after a forced hand-over packets may still be under way. ns.
+	drainFor = 50e6
+)
+
+// Turns that may fail before a flow is forced over: it never rests, or loses
+// packets all the time, as what floods a worker does.
+const (
+	udpTurns = 8
+	tcpTurns = 64
+)
+
+// Admission is one worker's.
+type Admission struct {
+	// Set once by New.
+	desk   *desk.Desk
+	mode   Mode
+	flows  *flow.Table
+	worker int
+
+	// Owned by the worker.
+	turns   *handover.Turns
+	meter   bulk.Meter
+	tries   [256]try
+	drain   drain
+	ordered bool // since Flush
+}
+
+// try counts the turns of one flow that failed in a row.
+type try struct {
+	slot uint32
+	n    uint16
+}
+
+// drain is the flow whose packets are dropped because later ones are not behind them.
+type drain struct {
+	slot  uint32
+	until uint64 // ns; 0: none
+}
+
+// Config says which flows are given to the kernel, and how. The zero Config gives none.
+type Config struct {
+	Mode  Mode
+	Desks []*desk.Desk   // one per worker
+	Slots []offload.Slot // shared with the kernel
+}
+
+// New returns the admission of a worker to whom the flows belong, nil if none is admitted.
+func New(c *Config, flows *flow.Table, worker int) *Admission {
+	if c.Mode == Off {
+		return nil
+	}
+	return &Admission{desk: c.Desks[worker], mode: c.Mode, flows: flows, worker: worker, turns: handover.New(c.Slots, worker)}
+}
+
+// Mask says when a flow is looked at: when its number of packets has none of these bits.
+func (m Mode) Mask() uint32 {
+	switch m {
+	case Auto:
+		return bulk.Sample - 1
+	case Force:
+		return 0
+	}
+	return ^uint32(0)
+}
+
+// Packet is a packet of an established flow, as it came.
+type Packet struct {
+	*decide.Packet
+	Frame []byte // from Ethernet on
+	Total int    // bytes, of all its buffers
+}
+
+// Verdict is what becomes of a packet that the worker was about to send.
+type Verdict uint8
+
+const (
+	Nothing Verdict = iota
+	Ordered         // its flow is given to the kernel from here on: the other direction should be too
+	Late            // it must not be sent any more
+)
+
+// Consider looks at a packet of the flow in slot, which leaves by nh. mate is the
+// slot of the other direction if that is in the same table.
+func (a *Admission) Consider(p *Packet, slot uint32, mate uint32, nh *table.NH, now uint64) Verdict {
+	e := a.flows.Entry(slot)
+	switch {
+	case p.Info.Frag != packet.FragNone:
+	case e.Flags&flow.FlagOffloaded != 0:
+		if a.cameUp(slot, e, p.Frame, now) {
+			return Late
+		}
+	case steered(p.Frame) && a.wants(slot, e, mate, now) && a.order(p, slot, e, nh, now):
+		return Ordered
+	}
+	return Nothing
+}
+
+// steered says that a frame came by the kernel's steering, which looks flows up: what
+// comes by a link of its own never meets the cache.
+func steered(frame []byte) bool {
+	slot, _ := offload.Mark(frame)
+	return slot != 0 || [6]byte(frame[6:12]) == [6]byte{}
+}
+
+// wants says that the kernel should forward e from now on.
+func (a *Admission) wants(slot uint32, e *flow.Entry, mate uint32, now uint64) bool {
+	if a.desk.Full.Load() || e.Flags&(flow.FlagPending|flow.FlagHairpin) != 0 || !a.established(slot, e, mate) {
+		return false
+	}
+	if a.mode == Force || e.Flags&flow.FlagBulk != 0 {
+		return !a.meter.Resting(slot, now)
+	}
+	return a.meter.Bulk(slot, now, a.flows.Packets(slot), e.Bytes)
+}
+
+// established says that both directions were seen. A reverse entry is there because
+// the forward direction was.
+func (a *Admission) established(slot uint32, e *flow.Entry, mate uint32) bool {
+	switch e.Proto {
+	case packet.ProtoTCP:
+		return e.TCP.Established() && e.TCP&(flow.FIN|flow.FINr) == 0
+	case packet.ProtoUDP:
+		return e.Flags&flow.FlagForward == 0 || a.flows.Packets(slot) >= oneWay ||
+			mate != flow.NoReverse && a.flows.Packets(mate) > 0
+	}
+	return false
+}
+
+// order has the kernel forward e. It reports whether that will be tried.
+func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, now uint64) bool {
+	cold := a.flows.Cold(slot)
+	if !nh.Usable || cold.Scope >= offload.MaxScope {
+		return false
+	}
+	to := a.flows.Translated(slot)
+	order := desk.Order{Vif: uint32(p.Vif.ID), Flow: offload.Flow{
+		Key: offload.Key{Tuple: p.Info.Tuple}, To: to,
+		NH: e.NH, Scope: cold.Scope, Gen: cold.Gen, Index: flow.Index(a.worker, slot),
+	}}
+	f := &order.Flow
+	order.Flow.From, order.Via = p.origin()
+	switch nh.Type {
+	case table.NHEncap, table.NHHost:
+	case table.NHTunnel:
+		f.Push, f.Entropy = uint32(e.Label()), packet.EntropyPort(to.Hash())
+	default:
+		return false
+	}
+	forced := a.drain.until < now && a.tried(slot) >= turnsOf(e.Proto)
+	if !forced {
+		var ok bool
+		if f.Handover, f.Turn, ok = a.turns.Begin(slot, now); !ok {
+			return false // many change hands just now: it comes again
+		}
+	}
+	e.Flags = e.Flags&^flow.FlagBulk | flow.FlagOffloaded // before the offloader can look
+	if !a.push(&order) {
+		if !forced {
+			a.turns.Cancel(f.Handover)
+		}
+		e.Flags = e.Flags&^flow.FlagOffloaded | flow.FlagBulk
+		return false
+	}
+	if forced {
+		a.drain = drain{slot: slot, until: now + drainFor}
+	}
+	return true
+}
+
+// origin reads where a flow comes from: Key.From, and the next hop that leads to.
+func (p *Packet) origin() (from, via uint32) {
+	if !p.Fabric {
+		return uint32(p.Vif.ID), uint32(p.KeyNH)
+	}
+	var outer packet.Tunnel
+	packet.ParseTunnel(p.Frame, p.Total, &outer) // went well before
+	return offload.FromLabel | outer.Label, uint32(p.Label)
+}
+
+func turnsOf(proto uint8) uint16 {
+	if proto == packet.ProtoTCP {
+		return tcpTurns
+	}
+	return udpTurns
+}
+
+func (a *Admission) push(o *desk.Order) bool {
+	a.ordered = true
+	if a.desk.Orders.Push(*o) {
+		return true
+	}
+	a.desk.Lost.Add(1)
+	return false
+}
+
+// Cancel takes a flow that goes out of the kernel.
+func (a *Admission) Cancel(slot uint32) {
+	a.push(&desk.Order{Delete: true, Flow: offload.Flow{Key: offload.Key{Tuple: a.flows.Key(slot).Tuple}, Index: flow.Index(a.worker, slot)}})
+}
+
+// cameUp is for a packet of a flow that was given to the kernel: it was under way, or
+// is one that the kernel leaves to us, or the kernel does not have the flow. drop:
+// it is one of those that must not arrive any more.
+func (a *Admission) cameUp(slot uint32, e *flow.Entry, frame []byte, now uint64) (drop bool) {
+	switch {
+	case a.drain.slot == slot && now < a.drain.until:
+		return true
+	case a.turns.Count(frame):
+	case e.Every(bulk.Sample-1) && a.meter.Bulk(slot, now, a.flows.Packets(slot), e.Bytes):
+		again(e)
+	}
+	return false
+}
+
+// again has a flow ordered anew with its next packet.
+func again(e *flow.Entry) { e.Flags = e.Flags&^flow.FlagOffloaded | flow.FlagBulk }
+
+// failed is for a flow whose turn came to nothing.
+func (a *Admission) failed(slot uint32) {
+	e := a.flows.Entry(slot)
+	if e.Used == 0 || e.Flags&flow.FlagOffloaded == 0 {
+		return
+	}
+	t := &a.tries[slot%uint32(len(a.tries))]
+	if t.slot != slot {
+		*t = try{slot: slot}
+	}
+	t.n++
+	again(e)
+}
+
+// tried is how many turns of the flow have failed; asking starts over when it is
+// enough.
+func (a *Admission) tried(slot uint32) uint16 {
+	t := &a.tries[slot%uint32(len(a.tries))]
+	if t.slot != slot {
+		return 0
+	}
+	if t.n >= tcpTurns {
+		t.n = 0
+		return tcpTurns
+	}
+	return t.n
+}
+
+// News takes the next news of a flow that is still there into its entry.
+func (a *Admission) News(n *desk.News, now uint64) (slot uint32, ok bool) {
+	for a.desk.News.Pop(n) {
+		_, slot := flow.Split(n.Index)
+		e := a.flows.Entry(slot)
+		if e.Used == 0 || a.flows.Key(slot).Tuple != n.Tuple {
+			continue
+		}
+		a.flows.Count(slot, e, n.Packets, n.Bytes)
+		if seen := uint32(n.Seen >> entry.TickShift); n.Seen != 0 && int32(seen-e.LastSeen) > 0 {
+			e.LastSeen = seen
+		}
+		if n.Out {
+			a.out(slot, e, now)
+		}
+		return slot, true
+	}
+	return 0, false
+}
+
+// out is for a flow that the kernel did not take or does not have any more.
+func (a *Admission) out(slot uint32, e *flow.Entry, now uint64) {
+	e.Flags &^= flow.FlagOffloaded | flow.FlagBulk
+	a.meter.Rest(slot, now+refused)
+	if a.drain.slot == slot {
+		a.drain.until = 0
+	}
+}
+
+// Look ends the hand-overs that have come to an end, well or not.
+func (a *Admission) Look(now uint64) {
+	for slot, ok := a.turns.Next(now); ok; slot, ok = a.turns.Next(now) {
+		a.failed(slot)
+	}
+}
+
+// End closes a turn of the worker: what was transmitted has left.
+func (a *Admission) End() {
+	a.turns.Flush()
+	if a.ordered {
+		a.ordered = false
+		a.desk.Ring()
+	}
+}

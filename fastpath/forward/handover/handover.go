@@ -1,0 +1,102 @@
+// Package handover is the workers' half of giving a flow to the kernel: which slots
+// are in use, what has been sent of the packets that were under way, when a turn is
+// over. Turns belong to one worker. It does not know flows, and does not choose any.
+package handover
+
+import (
+	"math/bits"
+
+	"github.com/vragent/vragent/fastpath/offload"
+)
+
+// Each is how many flows of one worker may change hands at one time: 64 workers
+// share offload.MaxSlots, and slot 0 is none.
+const Each = 32
+
+// patience is how long a turn lasts, in ns. The kernel takes over at the first
+// packet that finds nothing under way, and a flow rests every few round trips: when
+// nothing came of it by now, a frame was lost and the counts will never agree.
+const patience = 10e6
+
+// Turns are one worker's slots.
+type Turns struct {
+	slots []offload.Slot // of all workers; none: flows are given without a turn
+	first uint16
+	used  uint32 // bit i: slot first+i is in use
+	dirty uint32 // bit i: sent[i] is not 0
+	sent  [Each]uint32
+	turns [Each]turn
+}
+
+type turn struct {
+	flow  uint32 // slot of its entry
+	began uint64 // ns
+}
+
+// New returns the turns of a worker.
+func New(slots []offload.Slot, worker int) *Turns {
+	t := &Turns{slots: slots, first: uint16(1 + worker*Each)}
+	if int(t.first)+Each > len(slots) {
+		t.slots = nil
+	}
+	return t
+}
+
+// Begin takes a slot for a flow. ok is false when all are in use.
+func (t *Turns) Begin(flow uint32, now uint64) (slot, number uint16, ok bool) {
+	i := bits.TrailingZeros32(^t.used)
+	if i >= Each || t.slots == nil {
+		return 0, 0, false
+	}
+	t.used |= 1 << i
+	t.turns[i] = turn{flow: flow, began: now}
+	t.sent[i] = 0
+	slot = t.first + uint16(i)
+	return slot, t.slots[slot].Begin(), true
+}
+
+// Cancel ends the turn of a slot that Begin returned.
+func (t *Turns) Cancel(slot uint16) { t.used &^= 1 << (slot - t.first) }
+
+// Count notes a frame that is about to leave, and tells whether it bore a mark.
+func (t *Turns) Count(frame []byte) bool {
+	slot, number := offload.Mark(frame)
+	if slot == 0 {
+		return false
+	}
+	i := slot - t.first
+	if i < Each && t.used&(1<<i) != 0 && uint32(number) == t.slots[slot].Turn {
+		t.sent[i]++
+		t.dirty |= 1 << i
+	}
+	return true
+}
+
+// Idle says that Flush and Next have nothing to do.
+func (t *Turns) Idle() bool { return t.used == 0 }
+
+// Flush tells the kernel what has left. To be called when it has.
+func (t *Turns) Flush() {
+	for d := t.dirty; d != 0; d &= d - 1 {
+		i := bits.TrailingZeros32(d)
+		t.slots[int(t.first)+i].Sent(uint64(t.sent[i]))
+		t.sent[i] = 0
+	}
+	t.dirty = 0
+}
+
+// Next frees the slots of flows that the kernel has taken, and returns a flow whose
+// turn has failed, until there is none.
+func (t *Turns) Next(now uint64) (flow uint32, ok bool) {
+	for u := t.used; u != 0; u &= u - 1 {
+		i := bits.TrailingZeros32(u)
+		switch {
+		case t.slots[int(t.first)+i].Taken():
+			t.used &^= 1 << i
+		case now-t.turns[i].began > patience:
+			t.used &^= 1 << i
+			return t.turns[i].flow, true
+		}
+	}
+	return 0, false
+}
