@@ -132,6 +132,9 @@ func remembered(runDir string) (map[string]string, error) {
 func remember(runDir string, before map[string]string) error {
 	text, err := json.Marshal(before)
 	if err == nil {
+		err = os.MkdirAll(runDir, 0o755)
+	}
+	if err == nil {
 		err = os.WriteFile(filepath.Join(runDir, forwardingFile), text, 0o600)
 	}
 	if err != nil {
