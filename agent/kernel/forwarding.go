@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// forwardingFile, in the state directory, remembers the settings that
-// EnableForwarding has changed, and what they were.
+// forwardingFile remembers the settings that EnableForwarding has changed, and what
+// they were. It lies in the run directory: both end when the machine does.
 const forwardingFile = "forwarding.json"
 
 const netSettings = "/proc/sys/net/"
@@ -33,12 +33,12 @@ func Forwarding() (v4, v6 bool, err error) {
 // learns its IPv6 routes from advertisements goes on doing so: without accept_ra=2
 // a router ignores them, and the node would lose its way out. RestoreForwarding
 // takes back what was changed.
-func EnableForwarding(stateDir string) error {
+func EnableForwarding(runDir string) error {
 	wanted, err := wantedForwarding()
 	if err != nil {
 		return err
 	}
-	before, err := remembered(stateDir)
+	before, err := remembered(runDir)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func EnableForwarding(stateDir string) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	err = remember(stateDir, before)
+	err = remember(runDir, before)
 	for _, s := range changes {
 		err = errors.Join(err, sysctl(s[0], s[1])) // also when it will not be undone
 	}
@@ -88,8 +88,8 @@ func wantedForwarding() (settings [][2]string, err error) {
 
 // RestoreForwarding gives the settings that EnableForwarding has changed the
 // values they had. The interfaces may be gone.
-func RestoreForwarding(stateDir string) error {
-	before, err := remembered(stateDir)
+func RestoreForwarding(runDir string) error {
+	before, err := remembered(runDir)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func RestoreForwarding(stateDir string) error {
 	if err != nil {
 		return fmt.Errorf("restore forwarding: %w", err)
 	}
-	if err := os.Remove(filepath.Join(stateDir, forwardingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(runDir, forwardingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("restore forwarding: %w", err)
 	}
 	return nil
@@ -114,9 +114,9 @@ func setting(path string) (string, error) {
 	return strings.TrimSpace(string(now)), err
 }
 
-func remembered(stateDir string) (map[string]string, error) {
+func remembered(runDir string) (map[string]string, error) {
 	before := map[string]string{}
-	text, err := os.ReadFile(filepath.Join(stateDir, forwardingFile))
+	text, err := os.ReadFile(filepath.Join(runDir, forwardingFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return before, nil
 	}
@@ -129,10 +129,13 @@ func remembered(stateDir string) (map[string]string, error) {
 	return before, nil
 }
 
-func remember(stateDir string, before map[string]string) error {
+func remember(runDir string, before map[string]string) error {
 	text, err := json.Marshal(before)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(stateDir, forwardingFile), text, 0o600)
+		err = os.MkdirAll(runDir, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(runDir, forwardingFile), text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("remember the settings before the agent: %w", err)

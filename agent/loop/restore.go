@@ -37,7 +37,7 @@ func (l *Loop) restore(contents *record.Contents, fabric compile.Fabric, mtu int
 		l.underlay.Recall(compile.Neighbours(tables))
 	}
 	l.turn.lost = node.CountLost() > 0 || len(contents.Resources) == 0 && tables != nil && len(tables.VRFs) > 0
-	if err := kernel.EnableForwarding(l.cfg.StateDir); err != nil {
+	if err := kernel.EnableForwarding(l.cfg.RunDir); err != nil {
 		l.log.Warn("the kernel does not forward between interfaces; pods will not reach the outside", "error", err)
 	}
 	l.tellHost()

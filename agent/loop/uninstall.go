@@ -48,7 +48,7 @@ func Uninstall(a *conf.Agent, log *slog.Logger) error {
 		kernel.RemovePunt(),
 		kernel.RemoveHost(a.Host.Interface),
 		kernel.RemoveRules(),
-		kernel.RestoreForwarding(a.StateDir),
+		kernel.RestoreForwarding(a.RunDir),
 		removeRunDir(a.RunDir),
 	)
 	if err != nil {
