@@ -1,6 +1,19 @@
 package steer
 
-import "github.com/cilium/ebpf"
+import (
+	"errors"
+
+	"github.com/cilium/ebpf"
+)
+
+// OpenOld is Open on a kernel that has less.
+func OpenOld(cfg Config, cache, decap6 bool) (*Steer, error) {
+	can := abilities{decap6: decap6}
+	if !cache {
+		can.cache = errors.New("helper FnNone: not supported")
+	}
+	return open(cfg, can)
+}
 
 // Program returns a loaded program, to be run without traffic.
 func (s *Steer) Program(name string) *ebpf.Program { return s.program(name) }

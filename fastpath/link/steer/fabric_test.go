@@ -24,13 +24,14 @@ type fabric struct {
 	vif        table.Vif
 	addr, peer netip.Addr // the node's tunnel address, the far end's
 	second     netip.Addr // of the node; no tunnels there
+	peerMAC    table.MAC
 }
 
 func addFabric(t testing.TB, n *node, s *steer.Steer) *fabric {
 	t.Helper()
 	f := &fabric{
-		ns:   newNetNS(t, "fab"),
-		addr: netip.MustParseAddr("198.51.100.1"), peer: netip.MustParseAddr("198.51.100.2"), second: netip.MustParseAddr("198.51.100.3"),
+		ns:      newNetNS(t, "fab"),
+		peerMAC: table.MAC{2, 0, 0, 0, 1, 2}, addr: netip.MustParseAddr("198.51.100.1"), peer: netip.MustParseAddr("198.51.100.2"), second: netip.MustParseAddr("198.51.100.3"),
 	}
 	mac := table.MAC{2, 0, 0, 0, 1, 1}
 	run(t, fmt.Sprintf("ip -n %s link add fab0 mtu 9216 address %s type veth peer name eth0 mtu 9216 address 02:00:00:00:01:02 netns %s", n.NS, mac, f.ns))

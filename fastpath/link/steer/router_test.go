@@ -2,6 +2,7 @@ package steer_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/vragent/vragent/fastpath/link/poll"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/link/xsk"
+	"github.com/vragent/vragent/fastpath/offload"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/packet/build"
 )
@@ -35,7 +37,12 @@ type router struct {
 	stop context.CancelFunc
 	done sync.WaitGroup
 
-	forwarded, unknown, astray, multi, broken, largest atomic.Uint64
+	vip, backend netip.AddrPort // connections to vip go to backend; unset: none
+	fab          *fabric        // where remote pods are
+	slots        []offload.Slot // of marked frames
+	turn         sync.Mutex     // held while packets are on their way: the turn of a slot begins between two batches
+
+	forwarded, unknown, astray, multi, broken, largest, marked atomic.Uint64
 
 	// Of openSockets.
 	waiting []frame.Desc
@@ -74,13 +81,16 @@ func (r *router) close() error {
 	return errors.Join(err, r.umem.Close())
 }
 
-func startRouter(t testing.TB, n *node, s *steer.Steer) *router {
+func startRouter(t testing.TB, n *node, s *steer.Steer, with ...func(*router)) *router {
 	t.Helper()
 	var r *router
 	var err error
 	in(t, n.NS, func() { r, err = newRouter(n, s) })
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, set := range with {
+		set(r)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	r.stop = stop
@@ -105,18 +115,20 @@ func (r *router) halt(t testing.TB) {
 }
 
 type target struct {
-	id  uint32
-	mac [6]byte
+	id     uint32
+	mac    [6]byte
+	remote bool
 }
 
 func (r *router) work(ctx context.Context, worker int) {
 	to := map[netip.Addr]target{}
 	for _, p := range r.node.Pods {
-		to[p.Addr] = target{uint32(p.Vif.ID), p.Vif.MAC}
+		to[p.Addr] = target{uint32(p.Vif.ID), p.Vif.MAC, p.Remote}
 		to[p.Addr6] = to[p.Addr]
 	}
 	l, b := r.sockets[worker], make([]frame.Desc, 256)
 	out := make([]frame.Desc, 0, 256)
+	marks := map[uint16]uint64{}
 	sleeper, err := poll.New()
 	if err != nil {
 		panic(err) // out of descriptors
@@ -131,10 +143,17 @@ func (r *router) work(ctx context.Context, worker int) {
 			continue
 		}
 		out = out[:0]
+		clear(marks)
+		r.turn.Lock()
 		for i := 0; i < n; {
 			k := 1
 			for b[i+k-1].Options&frame.Contd != 0 {
 				k++
+			}
+			slot, turn := offload.Mark(r.umem.Memory.Bytes(b[i]))
+			if slot != 0 && r.slots[slot].Turn == uint32(turn) {
+				marks[slot]++
+				r.marked.Add(1)
 			}
 			if r.route(worker, b[i:i+k], to) {
 				out = append(out, b[i:i+k]...)
@@ -149,17 +168,32 @@ func (r *router) work(ctx context.Context, worker int) {
 			sent += l.Transmit(out[sent:])
 			l.Flush()
 		}
+		for slot, n := range marks {
+			r.slots[slot].Sent(n)
+		}
+		r.turn.Unlock()
 	}
 }
 
-// route rewrites the Ethernet addresses of a packet; false drops it.
+// route sends a packet on its way; false drops it.
 func (r *router) route(worker int, d []frame.Desc, to map[netip.Addr]target) bool {
-	f, total := r.umem.Memory.Bytes(d[0]), 0
-	for _, part := range d {
-		total += int(part.Len)
+	if _, ok := link.VifOf(r.umem.Memory.Bytes(d[0])); !ok {
+		r.unknown.Add(1)
+		return false
 	}
+	var tun packet.Tunnel
+	if packet.ParseTunnel(r.umem.Memory.Bytes(d[0]), r.total(d), &tun) == packet.FaultNone {
+		d[0].Addr += packet.TunnelLen
+		d[0].Len -= packet.TunnelLen
+		f := r.umem.Memory.Bytes(d[0])
+		binary.BigEndian.PutUint16(f[12:], packet.TypeIPv4)
+		if f[14]>>4 == 6 {
+			binary.BigEndian.PutUint16(f[12:], packet.TypeIPv6)
+		}
+	}
+	f, total := r.umem.Memory.Bytes(d[0]), r.total(d)
 	var in packet.Info
-	if _, ok := link.VifOf(f); !ok || packet.ParseIP(f, 14, total-14, &in) != packet.FaultNone {
+	if packet.ParseIP(f, 14, total-14, &in) != packet.FaultNone {
 		r.unknown.Add(1)
 		return false
 	}
@@ -174,16 +208,50 @@ func (r *router) route(worker int, d []frame.Desc, to map[netip.Addr]target) boo
 	if uint64(total) > r.largest.Load() {
 		r.largest.Store(uint64(total))
 	}
-	t, ok := to[in.Tuple.Dst.Netip()]
+	after := r.translate(in.Tuple)
+	t, ok := to[after.Dst.Netip()]
 	if !ok {
 		r.unknown.Add(1)
 		return false
 	}
-	mac := link.VifMAC(t.id)
-	copy(f, t.mac[:])
-	copy(f[6:], mac[:])
+	packet.Rewrite(f, &in, after)
+	r.wrap(&d[0], t, total-14)
 	r.forwarded.Add(1)
 	return true
+}
+
+func (r *router) total(d []frame.Desc) (total int) {
+	for _, part := range d {
+		total += int(part.Len)
+	}
+	return total
+}
+
+// translate is the service: there is one.
+func (r *router) translate(t packet.Tuple) packet.Tuple {
+	if r.vip.IsValid() && t.Dst.Netip() == r.vip.Addr() && t.Dport == r.vip.Port() {
+		t.Dst, t.Dport = packet.AddrFrom(r.backend.Addr()), r.backend.Port()
+	}
+	if r.vip.IsValid() && t.Src.Netip() == r.backend.Addr() && t.Sport == r.backend.Port() {
+		t.Src, t.Sport = packet.AddrFrom(r.vip.Addr()), r.vip.Port()
+	}
+	return t
+}
+
+// wrap makes d, an IP packet of n bytes behind an Ethernet header, a frame to t.
+func (r *router) wrap(d *frame.Desc, t target, n int) {
+	id := t.id
+	if t.remote {
+		d.Addr -= packet.TunnelLen
+		d.Len += packet.TunnelLen
+		out := r.umem.Memory.Bytes(*d)
+		binary.BigEndian.PutUint16(out[12:], packet.TypeIPv4)
+		packet.PutTunnel(out[14:], &packet.Outer{Src: r.fab.addr.As4(), Dst: r.fab.peer.As4(), Sport: entropy, Label: bedLabel}, n)
+		id, t.mac = uint32(r.fab.vif.ID), r.fab.peerMAC
+	}
+	f, mac := r.umem.Memory.Bytes(*d), link.VifMAC(id)
+	copy(f, t.mac[:])
+	copy(f[6:], mac[:])
 }
 
 // childEnv makes the test binary act as a fast path process: a router on the node
