@@ -19,6 +19,7 @@ import (
 	"github.com/vragent/vragent/agent/loop"
 	"github.com/vragent/vragent/conf"
 	"github.com/vragent/vragent/fastpath/engine"
+	"github.com/vragent/vragent/fastpath/forward/admit"
 )
 
 var version = "dev" // set by the linker
@@ -98,9 +99,13 @@ func fastpathCommand() *urfave.Command {
 				return err
 			}
 			f := a.Fastpath
+			mode, err := admit.ParseMode(f.Offload)
+			if err != nil {
+				return err
+			}
 			return engine.Run(c.Context, engine.Config{
 				Node: a.Node, Version: version, RunDir: a.RunDir, Workers: f.Workers, Cores: f.Cores, Busy: f.Poll == "busy",
-				FlowEntries: f.FlowEntries, FlowEntries6: f.FlowEntries6, Frames: f.Frames, FabricXDP: a.Fabric.IO == "afxdp", Log: logger(a.Log),
+				FlowEntries: f.FlowEntries, FlowEntries6: f.FlowEntries6, Frames: f.Frames, FabricXDP: a.Fabric.IO == "afxdp", Offload: mode, Log: logger(a.Log),
 			})
 		},
 	}

@@ -70,6 +70,7 @@ func (e *engine) apply(p *plane, d *table.Delta) error {
 			errs = append(errs, p.steer.DetachVif(id))
 		}
 	}
+	p.kernel.sync(t)
 	p.shared.Publish(t)
 	for _, v := range d.Upsert.Vifs {
 		if entry := t.Vif(v.ID); entry != nil {
@@ -110,12 +111,14 @@ func (e *engine) inSync(p *plane, epoch uint64) error {
 	if err := e.detachUnknown(p, t); err != nil {
 		return err
 	}
+	p.kernel.sync(t)
 	p.shared.Publish(t)
 	p.shared.Sweep()
 	if !p.running.Load() {
 		if err := p.begin(); err != nil {
 			return err
 		}
+		p.kernel.begin(t)
 		e.start <- p
 	}
 	e.replaying = false

@@ -22,6 +22,7 @@ import (
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/admit"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -38,6 +39,7 @@ type Config struct {
 	FlowEntries6 int   // the same for IPv6; 0: a quarter as many
 	Frames       int   // packet buffers per worker
 	FabricXDP    bool  // fabric.io: afxdp; else the fabric is steered like everything
+	Offload      admit.Mode
 	Log          *slog.Logger
 }
 

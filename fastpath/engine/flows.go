@@ -122,6 +122,7 @@ func (r *flowReader) describe(index uint32, e *flow.Record) control.Flow {
 		NH: table.NextHopID(e.NH), Label: e.Label(), ECMP: e.Member(), RPF: r.rpf(e),
 		Gen: e.Gen, Packets: e.Packets, Bytes: e.Bytes, IdleMS: r.idle(e),
 	}
+	f.Offloaded = e.Flags&flow.FlagOffloaded != 0
 	switch e.Action {
 	case flow.ActionNAT:
 		f.NewSrc, f.NewDst = addrPort(to.Src, to.Sport), addrPort(to.Dst, to.Dport)

@@ -33,6 +33,7 @@ type plane struct {
 	fabric   fabricLinks
 	umem     *xsk.UMEM
 	sockets  []*xsk.Socket
+	kernel   kernel
 	shared   *forward.Shared
 	workers  []*forward.Worker
 	sleepers []*poll.Sleeper // of the workers
@@ -70,9 +71,10 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 	if p.memory, err = openFlowMemory(filepath.Join(cfg.RunDir, flowsDir), cfg.Workers, cfg.flowSize(), cfg.Log); err != nil {
 		return err
 	}
-	if p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, pinsDir), PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers}); err != nil {
+	if p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, pinsDir), PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers, CacheFlows: roomFor(cfg.Offload)}); err != nil {
 		return err
 	}
+	p.kernel = openKernel(cfg.Offload, p.steer.Cache(), p.memory, cfg.Log)
 	if p.umem, err = xsk.NewUMEM(cfg.frames() * cfg.Workers); err != nil {
 		return err
 	}
@@ -93,6 +95,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 	}
 	p.shared, err = forward.NewShared(forward.Options{
 		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Clients: p.memory.clients, Busy: cfg.Busy,
+		Offload: p.kernel.config,
 	})
 	if err != nil {
 		return err
@@ -130,6 +133,9 @@ func (p *plane) Run(ctx context.Context, log *slog.Logger) error {
 		g.Go(func() error { return p.work(ctx, i, log) })
 	}
 	g.Go(func() error { return p.guard(ctx) })
+	if o := p.kernel.offloader; o != nil {
+		g.Go(func() error { return o.Run(ctx) })
+	}
 	return g.Wait()
 }
 

@@ -27,6 +27,7 @@ func (e *engine) status() *control.Status {
 	s := &control.Status{
 		PID: os.Getpid(), Version: e.cfg.Version, Node: e.cfg.Node, Started: e.started,
 		State: stateWaiting, Epoch: e.builder.Epoch(), Poll: "adaptive",
+		Offload: control.OffloadStatus{Mode: e.cfg.Offload.String()},
 	}
 	if e.cfg.Busy {
 		s.Poll = "busy"
@@ -35,11 +36,11 @@ func (e *engine) status() *control.Status {
 	if p == nil {
 		return s
 	}
-	s.State = stateSyncing
+	s.State, s.Offload = stateSyncing, p.kernel.status()
 	if p.running.Load() {
 		s.State = stateRunning
 	}
-	s.Limits = slices.Concat(p.sockets[0].Limits(), p.fabric.limits(), p.memory.limits())
+	s.Limits = slices.Concat(p.kernel.sentences(), p.sockets[0].Limits(), p.fabric.limits(), p.memory.limits())
 	for i := range p.workers {
 		s.Workers = append(s.Workers, p.workerStatus(i))
 	}
