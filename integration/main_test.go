@@ -45,6 +45,7 @@ func runAll(m *testing.M) int {
 		Workers:   fromEnv("WORKERS", 1),
 		MTU:       fromEnv("MTU", 1500),
 		FabricIO:  os.Getenv("FABRIC_IO"),
+		Offload:   os.Getenv("OFFLOAD"),
 	})
 	code := 1
 	if err := build(ctx, l); err != nil {
