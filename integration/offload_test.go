@@ -104,8 +104,8 @@ func TestOffloadBulk(t *testing.T) {
 // TestOffloadBackendGoes: an offloaded flow to a backend that is removed is reset within a second.
 func TestOffloadBackendGoes(t *testing.T) {
 	l := offloading(t)
-	k, _ := remoteTalk(t, l, singleVIP+":80")
-	offloaded(t, l.Nodes["node1"], k, singleVIP+":80")
+	k, _ := remoteTalk(t, l, singleVIP+":7")
+	offloaded(t, l.Nodes["node1"], k, singleVIP+":7")
 	removeMember(t, l, "51-service-single.yaml", k.server)
 	waitMembers(t, l, singleVIP, len(everyServer)-1)
 	began := time.Now()
