@@ -159,12 +159,12 @@ func (t *Table) Lookup(k *Key) (slot uint32, ok bool) {
 	return t.Find(k, &p)
 }
 
-// Find is Lookup where k has been located. Between the two nothing may be inserted.
+// Find is Lookup where k has been located.
 func (t *Table) Find(k *Key, p *Place) (slot uint32, ok bool) {
 	if p.six {
 		return t.findSix(k, p)
 	}
-	lines := t.four.lines[p.home : p.home+uint32(p.reach)]
+	lines := t.four.lines[p.home : p.home+uint32(t.four.lines[p.home].reach)]
 	for i := range lines {
 		if e := &lines[i]; e.ends == p.ends && e.Sport == k.Sport && e.Dport == k.Dport && e.KeyNH == k.KeyNH &&
 			e.Proto == k.Proto && e.Used == slotUsed {
@@ -175,7 +175,7 @@ func (t *Table) Find(k *Key, p *Place) (slot uint32, ok bool) {
 }
 
 func (t *Table) findSix(k *Key, p *Place) (slot uint32, ok bool) {
-	for cell := p.home; cell < p.home+uint32(p.reach); cell++ {
+	for cell, end := p.home, p.home+uint32(t.six.line(p.home).reach); cell < end; cell++ {
 		e := t.six.line(cell)
 		if e.ends != p.ends || e.Sport != k.Sport || e.Dport != k.Dport || e.KeyNH != k.KeyNH || e.Proto != k.Proto || e.Used != slotUsed {
 			continue
@@ -240,7 +240,7 @@ func (t *Table) Delete(slot uint32) {
 	part := t.part(slot)
 	t.wipe(slot)
 	part.used.Add(-1)
-	if slot-part.first-p.home+1 == uint32(p.reach) {
+	if slot-part.first-p.home+1 == uint32(part.line(p.home).reach) {
 		t.shrink(part, p.home)
 	}
 }

@@ -345,6 +345,10 @@ func same(t *testing.T, tab *Table, twin map[Key]uint32) {
 			t.Fatalf("%v: found at %d, %v, want %d", k, at, ok, slot)
 		}
 		part, p := tab.part(slot), tab.Locate(&k)
+		tab.Touch([]Place{p})
+		if at, ok := tab.Find(&k, &p); !ok || at != slot {
+			t.Fatalf("%v: located at %d, %v, want %d", k, at, ok, slot)
+		}
 		home := part.line(p.home)
 		reach[home] = max(reach[home], uint8(slot-part.first-p.home+1))
 	}
@@ -396,6 +400,7 @@ func TestNoAllocations(t *testing.T) {
 		insert(t, tab, key(n))
 	}
 	k, absent := key(7), key(1000)
+	places := []Place{tab.Locate(&k), tab.Locate(&absent), {home: uint32(tab.four.homes) - 1}, {home: uint32(tab.six.homes) - 1, six: true}}
 	slot, _ := tab.Lookup(&k)
 	index, sum := 0, 0
 	for name, call := range map[string]func(){
@@ -409,6 +414,7 @@ func TestNoAllocations(t *testing.T) {
 		},
 		"Record":   func() { sum += int(tab.Packets(slot)); tab.Record(slot) },
 		"Victim":   func() { tab.Victim(&k) },
+		"Touch":    func() { sum += int(tab.Touch(places)) },
 		"Scan":     func() { tab.Scan(64, func(uint32, *Entry) { sum++ }) },
 		"Snapshot": func() { tab.Snapshot(slot) },
 	} {

@@ -93,16 +93,19 @@ func compareKeys(a, b flow.Key) int {
 }
 
 func microFind(keys []flow.Key, find func([]flow.Key) int) float64 {
-	at, asked, found := rand.IntN(len(keys)), 0, 0
-	start := time.Now()
-	for time.Since(start) < microSlice/2 {
-		n := min(batchSize, len(keys)-at)
-		found += find(keys[at : at+n])
-		asked += n
-		at = (at + n) % len(keys)
+	at, asked, found := rand.IntN(len(keys)-batchSize), 0, 0
+	var all turns
+	for begin := time.Now(); time.Since(begin) < microSlice/2; {
+		start := time.Now()
+		found += find(keys[at : at+batchSize])
+		all.add(time.Since(start))
+		asked += batchSize
+		if at += batchSize; at+batchSize > len(keys) {
+			at = 0
+		}
 	}
 	if found != asked {
 		panic("a key is not found")
 	}
-	return float64(time.Since(start)) / float64(asked)
+	return all.median()
 }

@@ -30,7 +30,10 @@ func (w *Worker) own() {
 
 // ownerOf is the worker that keeps the flow of p.
 func (w *Worker) ownerOf(p *pkt) int {
-	if p.Info.ICMPError {
+	switch {
+	case w.workers == 1:
+		return 0
+	case p.Info.ICMPError:
 		return w.owner(&p.Info.Inner)
 	}
 	return w.owner(&p.Info.Tuple)

@@ -16,6 +16,7 @@ import (
 //	writes: to, nh, push, rewrite; flows
 //	drops:  reason.NoRoute … reason.NATPorts; refusals are answered
 func (w *Worker) track() {
+	w.locate()
 	for i := 0; i < w.n; i++ {
 		p := &w.batch[i]
 		if !p.live || p.settled {
@@ -29,13 +30,25 @@ func (w *Worker) track() {
 			w.refuse(p, reason.TTLExpired)
 			continue
 		}
-		w.trackOne(p)
+		w.trackOne(p, &w.places[i])
 	}
 }
 
-func (w *Worker) trackOne(p *pkt) {
+// locate finds out where the flows of all packets are before the first is looked at,
+// so that the batch waits once for the memory and not each packet for its own.
+func (w *Worker) locate() {
+	for i := 0; i < w.n; i++ {
+		if p := &w.batch[i]; p.live && !p.settled {
+			k := flow.Key{KeyNH: uint32(p.KeyNH), Tuple: p.Info.Tuple}
+			w.places[i] = w.flows.Locate(&k)
+		}
+	}
+	w.touched = w.flows.Touch(w.places[:w.n]) // also where packets that have left were: old places harm nobody
+}
+
+func (w *Worker) trackOne(p *pkt, at *flow.Place) {
 	k := flow.Key{KeyNH: uint32(p.KeyNH), Tuple: p.Info.Tuple}
-	slot, ok := w.flows.Lookup(&k)
+	slot, ok := w.flows.Find(&k, at)
 	if ok {
 		e := w.flows.Entry(slot)
 		if ok = w.current(p, slot, e); ok {

@@ -32,11 +32,13 @@ type Worker struct {
 	look    uint32           // admit.Mode.Mask
 
 	// Owned by the worker's thread.
-	view      decide.View        // of this turn
-	views     uint32             // how many views there have been: the number of this one
-	now       uint32             // ticks of this turn
-	batch     [2 * batchSize]pkt // received here, then handed over by others
+	view      decide.View               // of this turn
+	views     uint32                    // how many views there have been: the number of this one
+	now       uint32                    // ticks of this turn
+	batch     [2 * batchSize]pkt        // received here, then handed over by others
+	places    [2 * batchSize]flow.Place // of the flows of batch
 	n         int
+	touched   uint32 // nothing: see Touch
 	rx        [batchSize]frame.Desc
 	doors     []door           // the first is the punt link
 	exits     []uint8          // by vif id: index in doors
