@@ -82,6 +82,7 @@ int take(struct xdp_md *ctx)
 		return XDP_PASS;
 	__u8 mac[ETH_ALEN] = {0x02, 0x56, us->vif >> 24, us->vif >> 16, us->vif >> 8, us->vif};
 	__builtin_memcpy(eth->h_dest, mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, mac, ETH_ALEN); // never a mark of the flow cache: we did not ask it
 	return bpf_redirect_map(&sockets, queue, XDP_PASS);
 }
 

@@ -42,12 +42,13 @@ func TestTake(t *testing.T) {
 		want := w.tunnel(size, uint16(size))
 		w.send(want)
 		copy(want, mac[:])
+		copy(want[6:], mac[:])
 		if got := w.taken(f); !bytes.Equal(got, want) {
 			t.Errorf("%d bytes: a worker received %d others", size, len(got))
 		}
 	}
 	w.send(options)
-	if got := w.taken(f); !bytes.Equal(got[6:], options[6:]) {
+	if got := w.taken(f); !bytes.Equal(got[12:], options[12:]) {
 		t.Error("a packet with IP options arrives as another")
 	}
 	whole := w.tunnel(100, 1)
@@ -182,7 +183,7 @@ func TestTwoRegistrations(t *testing.T) {
 		}
 		return false
 	})
-	if got := w.read(w.far); !bytes.Equal(got[6:], w.tunnel(200, 1)[6:]) {
+	if got := w.read(w.far); !bytes.Equal(got[12:], w.tunnel(200, 1)[12:]) {
 		t.Error("it leaves as another")
 	}
 }
