@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -68,7 +69,8 @@ func (b *bridge) runProxy(ctx context.Context, binary string, node *testbed.Node
 	go func() { _ = api.Serve(listener) }() // ends by Close
 	defer api.Close()
 	dir := node.StateDir()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	tools, err := legacyTools(dir)
+	if err != nil {
 		return err
 	}
 	access, file := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "kube-proxy.yaml")
@@ -78,7 +80,7 @@ func (b *bridge) runProxy(ctx context.Context, binary string, node *testbed.Node
 	if err != nil {
 		return err
 	}
-	d, err := b.lab.Launch("kube-proxy-"+node.Name, node.Place, binary, "--config="+file, "--v=2")
+	d, err := b.lab.Launch("kube-proxy-"+node.Name, node.Place, "env", "PATH="+tools+":"+os.Getenv("PATH"), binary, "--config="+file, "--v=2")
 	if err != nil {
 		return err
 	}
@@ -93,6 +95,28 @@ func (b *bridge) runProxy(ctx context.Context, binary string, node *testbed.Node
 	return errors.Join(err, d.Stop())
 }
 
+// legacyTools makes a folder in which iptables is the one that speaks to the
+// kernel's own tables. The other one, which translates to nftables, works off
+// the rules of very many services for minutes, and its rules match slower.
+func legacyTools(dir string) (string, error) {
+	tools := filepath.Join(dir, "tools")
+	if err := os.MkdirAll(tools, 0o700); err != nil {
+		return "", err
+	}
+	for _, verb := range []string{"", "-save", "-restore"} {
+		for _, family := range []string{"iptables", "ip6tables"} {
+			legacy, err := exec.LookPath(family + "-legacy" + verb)
+			if err == nil {
+				err = os.Symlink(legacy, filepath.Join(tools, family+verb))
+			}
+			if err != nil {
+				return "", err
+			}
+		}
+	}
+	return tools, nil
+}
+
 // describe counts what was written, and says where in the chain that every new
 // connection walks the workloads' service stands.
 func (b *bridge) describe(ctx context.Context, binary string) error {
@@ -103,7 +127,7 @@ func (b *bridge) describe(ctx context.Context, binary string) error {
 	}
 	list, tool := []string{"nft", "list", "ruleset"}, []string{"nft", "--version"}
 	if b.mode == "iptables" {
-		list, tool = []string{"iptables-save"}, []string{"iptables", "--version"}
+		list, tool = []string{"iptables-legacy-save"}, []string{"iptables-legacy", "--version"}
 	}
 	rules, err := node.Run(ctx, list...)
 	if err != nil {
