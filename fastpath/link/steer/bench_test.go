@@ -87,3 +87,43 @@ func BenchmarkProgram(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCache runs from_vif on packets whose flow is in the cache of many, and on one whose flow
+// is not.
+func BenchmarkCache(b *testing.B) {
+	bed := newBed(b, 1)
+	const flows = 1000
+	tcp := func(v6 bool, port uint16, dport uint16) []byte {
+		if v6 {
+			return build.IPv6("2001:db8::1", "2001:db8::2").TTL(255).TCP(port, dport, "A").Payload(1400).Bytes()
+		}
+		return build.IPv4("192.0.2.1", "192.0.2.2").TTL(255).TCP(port, dport, "A").Payload(1400).Bytes()
+	}
+	for i := range uint16(flows) {
+		ip := tcp(i%2 == 0, 1000+i, 80)
+		bed.put(b, flowOf(b, 1, ip, ip, toB))
+	}
+	there, back := tcp(false, 1, 80), tcp(false, 1, 8080) // each translated into the other
+	bed.put(b, flowOf(b, 1, there, back, toB))
+	bed.put(b, flowOf(b, 1, back, there, toB))
+	for _, c := range []struct {
+		name string
+		ip   []byte
+	}{
+		{"hit/IPv4", tcp(false, 1001, 80)}, {"hit/IPv6", tcp(true, 1000, 80)}, {"hit/IPv4 port translated", there},
+		{"miss/IPv4", tcp(false, 9, 80)}, {"miss/IPv6", tcp(true, 9, 80)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			in(b, bed.NS, func() {
+				for left := b.N; left > 0; left -= 250 { // each run takes one from the TTL
+					_, err := bed.s.Program("from_vif").Run(&ebpf.RunOptions{
+						Data: ethernet(table.RouterMAC, c.ip), Context: skb{Ifindex: uint32(bed.a.Vif.Ifindex)}, Repeat: uint32(min(left, 250)),
+					})
+					if err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
