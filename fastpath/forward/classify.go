@@ -19,7 +19,7 @@ func (w *Worker) classify() {
 		if !p.live {
 			continue
 		}
-		r := examine(w.view.Tables, p)
+		r := w.examine(p)
 		if p.offload != 0 && r == reason.None {
 			r = w.believe(p)
 		}
@@ -44,9 +44,10 @@ const (
 	askND
 )
 
-// examine classifies one packet. It reads the tables and writes only p; a trace
+// examine classifies one packet. It reads the tables and writes p; a trace
 // calls it as a packet does.
-func examine(t *table.Tables, p *pkt) Reason {
+func (w *Worker) examine(p *pkt) Reason {
+	t := w.view.Tables
 	id, ok := fromVif(p)
 	if !ok {
 		return reason.InvalidFrame
@@ -55,7 +56,7 @@ func examine(t *table.Tables, p *pkt) Reason {
 		return reason.UnknownVif
 	}
 	if p.Vif.Kind == table.VifFabric {
-		return fromFabric(t, p)
+		return w.fromFabric(t, p)
 	}
 	return fromNode(t, p)
 }
@@ -105,7 +106,7 @@ func fromNode(t *table.Tables, p *pkt) Reason {
 // fromFabric takes the packet out of its tunnel (RFC 7510) and finds what its
 // label means here. Keys of flows are formed from what the label resolves to: the
 // local vif the packet is for, so that both directions of a flow agree.
-func fromFabric(t *table.Tables, p *pkt) Reason {
+func (w *Worker) fromFabric(t *table.Tables, p *pkt) Reason {
 	p.Fabric = true
 	var outer packet.Tunnel
 	b := p.data()
@@ -132,7 +133,7 @@ func fromFabric(t *table.Tables, p *pkt) Reason {
 	switch nh.Type {
 	case table.NHVRFTranslate:
 		p.VRF = nh.VRF
-		return fromVRFLabel(t, p)
+		return w.fromVRFLabel(t, p)
 	case table.NHEncap, table.NHHost:
 		p.VRF = t.Vif(nh.Vif).VRF
 	case table.NHComposite, table.NHService:
@@ -144,8 +145,8 @@ func fromFabric(t *table.Tables, p *pkt) Reason {
 }
 
 // fromVRFLabel looks the destination up: a VRF label says only the VRF.
-func fromVRFLabel(t *table.Tables, p *pkt) Reason {
-	hop, ok := t.Lookup(p.VRF, p.Info.Tuple.Dst)
+func (w *Worker) fromVRFLabel(t *table.Tables, p *pkt) Reason {
+	hop, ok := w.recent.Lookup(t, w.views, p.VRF, p.Info.Tuple.Dst)
 	if !ok {
 		return reason.None // decide answers: no route
 	}

@@ -15,7 +15,7 @@ func (s *Shared) Trace(frame []byte) told.Result {
 	p := &pkt{parcel: parcel{end: len(frame), total: len(frame)}, chunk: frame, live: true}
 	w := s.workers[0]
 	w.Do(func() {
-		if examine(w.view.Tables, p) == reason.None {
+		if w.examine(p) == reason.None {
 			w = s.workers[w.ownerOf(p)]
 		}
 	})
@@ -28,7 +28,7 @@ func (s *Shared) Trace(frame []byte) told.Result {
 func (w *Worker) trace(p *pkt, r *told.Teller) {
 	*p = pkt{parcel: p.parcel, chunk: p.chunk, live: true}
 	r.T, r.MTU = w.view.Tables, w.mtu
-	if why := examine(r.T, p); why != reason.None {
+	if why := w.examine(p); why != reason.None {
 		r.Drop("classify", why)
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/fragment"
+	"github.com/vragent/vragent/fastpath/forward/way"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/packet"
@@ -43,6 +44,7 @@ type Worker struct {
 	doors     []door           // the first is the punt link
 	exits     []uint8          // by vif id: index in doors
 	wake      [maxWorkers]bool // workers to wake at the end of the turn
+	recent    way.Recent
 	frags     fragment.Ports
 	aging     aging
 	quota     []quota // per key next hop
