@@ -22,7 +22,10 @@ type Agent struct {
 	// KubeProxyReplacement: node ports and external addresses are served by us.
 	KubeProxyReplacement bool `json:"kubeProxyReplacement"`
 	MTU                  int  `json:"mtu"` // bytes, of pods; 0: the fabric's less the encapsulation
-	Log                  Log  `json:"log"`
+	// IO is how packets of pods come to the workers: veth (by the punt link) or tap. An
+	// annotation of the pod says otherwise.
+	IO  string `json:"io"`
+	Log Log    `json:"log"`
 }
 
 // FabricAuto as fabric.interface stands for the one that holds the node's address.
@@ -115,6 +118,7 @@ func defaultAgent() *Agent {
 			Frames:       4096,
 			Offload:      "off",
 		},
+		IO:   "veth",
 		Host: Host{Interface: "vhost0", Masquerade: true},
 		Log:  Log{Level: "info", Format: "text"},
 	}
@@ -138,6 +142,7 @@ func (a *Agent) check(file string) error {
 	if a.Host.Interface == a.Fabric.Interface && a.Host.Interface != "" {
 		c.fail("host.interface", "is the same as fabric.interface", "vragent makes it; choose a name that is free")
 	}
+	c.oneOf("io", a.IO, "veth", "tap")
 	if a.MTU != 0 {
 		c.within("mtu", a.MTU, minMTU, maxMTU, "0 takes the fabric's less the encapsulation")
 	}

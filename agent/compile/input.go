@@ -105,6 +105,7 @@ type Pod struct {
 	Ifindex int // of Tap; 0: not there (yet), which keeps its numbers and nothing else
 	MAC     table.MAC
 	MTU     int
+	Device  table.Tap // zero: a veth
 
 	Addrs []netip.Addr
 	// ClusterAddrs are of the host's network, one of each family at most: the

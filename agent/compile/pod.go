@@ -21,7 +21,7 @@ func (c *compiler) pods() {
 		}
 		c.out.State.Vifs = append(c.out.State.Vifs, table.Vif{
 			ID: ids.Vif, Kind: table.VifVirtual, Name: p.Tap, Ifindex: p.Ifindex, VRF: vrf, NH: ids.NH,
-			MAC: p.MAC, MTU: p.MTU, Addrs: p.Addrs, ClusterAddrs: p.ClusterAddrs, Owner: p.Name, VMI: p.VMI,
+			MAC: p.MAC, MTU: p.MTU, Addrs: p.Addrs, ClusterAddrs: p.ClusterAddrs, Tap: p.Device, Owner: p.Name, VMI: p.VMI,
 		})
 		c.nextHop(table.NextHop{ID: ids.NH, Type: table.NHEncap, Vif: ids.Vif, VRF: vrf})
 		c.podRoutes(p, ids.NH)

@@ -28,6 +28,7 @@ func (l *Loop) restore(contents *record.Contents, fabric compile.Fabric, mtu int
 	if err != nil {
 		return err
 	}
+	node.SetIO(l.cfg.IO)
 	for _, what := range forgotten {
 		l.log.Warn("a resource in the ledger cannot be read; the controller will say it again", "resource", what)
 	}

@@ -13,6 +13,9 @@ import (
 //	vrouter:4f2c…:eth0 5b3c… 10.244.0.5,fd00::5~10.244.0.9 12/40/300007 k8s
 //	plugin's part      VMI   own~cluster                   vif/nh/label network
 //
+// The mark of a pod on a tap has "@" and the path of its namespace before the network:
+// the pod's end is found by it.
+//
 // "!" in the place of "~": the host reaches the pod by its cluster addresses alone.
 type Mark struct {
 	AttachmentKey
@@ -21,6 +24,7 @@ type Mark struct {
 	Hidden              bool
 	Vif, NH, Label      uint32 // 0: not known
 	Network             string // name in the conflist; may be unknown
+	Netns               string // of a pod on a tap
 }
 
 // MarkPrefix begins the mark of every pod's tap, also one that only the plugin
@@ -45,8 +49,12 @@ func (m *Mark) String() (string, bool) {
 	if len(text) > markMost || m.VMI == "" || len(m.Addrs) == 0 {
 		return "", false
 	}
-	for _, more := range []string{fmt.Sprintf(" %d/%d/%d", m.Vif, m.NH, m.Label), " " + m.Network} {
-		if len(text)+len(more) > markMost || strings.ContainsAny(m.Network, " \n") {
+	netns := ""
+	if m.Netns != "" {
+		netns = " @" + m.Netns
+	}
+	for _, more := range []string{fmt.Sprintf(" %d/%d/%d", m.Vif, m.NH, m.Label), netns, " " + m.Network} {
+		if len(text)+len(more) > markMost || strings.ContainsAny(m.Netns+m.Network, " \n") {
 			break
 		}
 		text += more
@@ -81,6 +89,11 @@ func ParseMark(alias string) (*Mark, bool) {
 	m.VMI = fields[1]
 	if len(fields) > 3 {
 		m.numbers(fields[3])
+	}
+	if len(fields) > 4 {
+		if path, tap := strings.CutPrefix(fields[4], "@"); tap {
+			m.Netns, fields = path, fields[1:]
+		}
 	}
 	if len(fields) > 4 {
 		m.Network = fields[4]

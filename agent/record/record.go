@@ -33,6 +33,9 @@ func ParseAttachmentKey(s string) (AttachmentKey, error) {
 	return AttachmentKey{id, ifname}, nil
 }
 
+// IOTap as the IO of an attachment: the pod's interface is a tap of the fast path.
+const IOTap = "tap"
+
 // Attachment is an interface of a pod. More than 12 fields: this is the whole
 // record, as it lies in the ledger.
 type Attachment struct {
@@ -55,6 +58,7 @@ type Attachment struct {
 	Addrs   []netip.Addr `json:"addrs"`
 	MTU     int          `json:"mtu"` // bytes
 	Created time.Time    `json:"created"`
+	IO      string       `json:"io,omitempty"` // IOTap; else a veth
 
 	// Chosen by the agent for pods of translated networks.
 	ClusterAddrs []netip.Addr `json:"clusterAddrs,omitempty"`

@@ -92,6 +92,7 @@ type Interface struct {
 	// PodIPs are what the pod is known by outside: the ips of the CNI result. They
 	// are Addrs, or, if its host cannot reach these, addresses that lead to them.
 	PodIPs []netip.Addr `json:"podIPs"`
+	IO     string       `json:"io,omitempty"` // tap: both ends are taps; else a veth
 }
 
 // Bind says the tap exists (still down) with this index.

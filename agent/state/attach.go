@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -58,7 +59,7 @@ func (n *Node) Attach(q *rpc.Attach, now time.Time) (*rpc.Interface, *rpc.Error)
 	a := &attachment{Attachment: record.Attachment{
 		ContainerID: q.ContainerID, Ifname: q.Ifname, Network: q.Network, Netns: q.Netns,
 		Namespace: q.Namespace, Pod: q.Pod, PodUID: q.PodUID, VMI: v.uuid, VN: v.network,
-		Tap: n.tapName(v.uuid, key), MAC: macOf(key), Addrs: g.addrs, MTU: n.mtu, Created: now.UTC(),
+		Tap: n.tapName(v.uuid, key), MAC: macOf(key), Addrs: g.addrs, MTU: n.pods.mtu, Created: now.UTC(), IO: cmp.Or(v.io, n.pods.io),
 		ClusterAddrs: g.cluster, ClusterVN: g.outer, Hidden: g.hidden,
 	}}
 	n.ids.SetTime(now)
@@ -130,7 +131,7 @@ func macOf(key record.AttachmentKey) table.MAC {
 }
 
 func (a *attachment) iface() *rpc.Interface {
-	i := &rpc.Interface{Tap: a.Tap, MAC: a.MAC, Addrs: slices.Clone(a.Addrs), MTU: a.MTU, VMI: a.VMI, Network: a.VN}
+	i := &rpc.Interface{Tap: a.Tap, MAC: a.MAC, Addrs: slices.Clone(a.Addrs), MTU: a.MTU, VMI: a.VMI, Network: a.VN, IO: a.IO}
 	i.PodIPs = slices.Clone(a.Addrs)
 	if a.Hidden {
 		i.PodIPs = slices.Clone(a.ClusterAddrs)

@@ -16,6 +16,7 @@ import (
 	"github.com/vragent/vragent/agent/compile"
 	"github.com/vragent/vragent/agent/record"
 	"github.com/vragent/vragent/controller/southbound"
+	"github.com/vragent/vragent/fastpath/table"
 	"github.com/vragent/vragent/ipam"
 )
 
@@ -23,7 +24,7 @@ import (
 type Node struct {
 	// Set once by New.
 	name  string
-	mtu   int // bytes, of pods
+	pods  defaults
 	start int // where the search for addresses begins in a new block
 
 	// From the controller.
@@ -83,7 +84,7 @@ func newDirty() dirty {
 func New(name string, mtu int, stored *record.Contents, now time.Time) (*Node, []string, error) {
 	numbers, fresh := recall(stored)
 	n := &Node{
-		name: name, mtu: mtu,
+		name: name, pods: defaults{mtu: mtu},
 		known:       map[record.ResourceKey]*record.Resource{},
 		orphans:     map[record.ResourceKey]bool{},
 		attachments: map[record.AttachmentKey]*attachment{},
@@ -199,6 +200,15 @@ func (n *Node) Remember(c *record.Change) {
 	n.ids.Remember(c.IDs)
 }
 
+// defaults are what pods have that say nothing else.
+type defaults struct {
+	mtu int    // bytes
+	io  string // veth, tap
+}
+
+// SetIO says how pods are attached that do not say it themselves: by veth or tap.
+func (n *Node) SetIO(io string) { n.pods.io = io }
+
 // IDs are the node's numbers, for compile.
 func (n *Node) IDs() *compile.IDs { return n.ids }
 
@@ -224,6 +234,9 @@ func (n *Node) pod(a *attachment) compile.Pod {
 	p := compile.Pod{
 		Key: a.Key(), VMI: a.VMI, Name: a.Namespace + "/" + a.Pod, Network: a.VN, Tap: a.Tap, Ifindex: a.ifindex,
 		MAC: a.MAC, MTU: a.MTU, Addrs: a.Addrs, ClusterAddrs: a.ClusterAddrs, Hidden: a.Hidden, Current: n.current(a.VMI) == a,
+	}
+	if a.IO == record.IOTap {
+		p.Device = table.Tap{Netns: a.Netns, Name: a.Ifname}
 	}
 	if v := n.config.vmis[a.VMI]; v != nil {
 		p.PortMaps = v.portMaps

@@ -118,6 +118,9 @@ func (n *Node) complete(now time.Time) {
 			Tap: l.Tap, MAC: macOf(key), Addrs: l.Addrs, MTU: l.MTU, Created: now.UTC(),
 			ClusterAddrs: l.ClusterAddrs, Hidden: l.Hidden,
 		}}
+		if l.Netns != "" {
+			a.IO, a.Netns = record.IOTap, l.Netns
+		}
 		if len(l.ClusterAddrs) > 0 {
 			a.ClusterVN = host.Name
 		}
@@ -224,7 +227,12 @@ func (n *Node) Mark(key record.AttachmentKey) *record.Mark {
 
 func (n *Node) mark(key record.AttachmentKey, a *attachment) *record.Mark {
 	ids := n.numbers(a)
+	netns := ""
+	if a.IO == record.IOTap {
+		netns = a.Netns
+	}
 	return &record.Mark{
+		Netns:         netns,
 		AttachmentKey: key, VMI: a.VMI, Addrs: a.Addrs, ClusterAddrs: a.ClusterAddrs, Hidden: a.Hidden,
 		Vif: uint32(ids.Vif), NH: uint32(ids.NH), Label: uint32(ids.Label), Network: a.Network,
 	}

@@ -23,7 +23,8 @@ type vmi struct {
 	portMaps []compile.PortMap
 	refusal  string // why the pod has no network
 	version  string
-	orphan   bool // removed by the controller; a pod still uses it
+	io       string // veth, tap; empty: the node's default
+	orphan   bool   // removed by the controller; a pod still uses it
 }
 
 // Apply takes a response of the controller over. What it cannot be is refused
@@ -166,7 +167,7 @@ func (n *Node) putVMI(r *record.Resource) error {
 	}
 	v := &vmi{
 		uuid: m.GetUuid(), name: m.GetName(), network: m.GetVirtualNetwork(), version: r.Version, orphan: r.Orphan,
-		pod: podKey{m.GetNamespace(), m.GetPod()}, podUID: m.GetPodUid(), refusal: m.GetRefusal(),
+		pod: podKey{m.GetNamespace(), m.GetPod()}, podUID: m.GetPodUid(), refusal: m.GetRefusal(), io: m.GetIo(),
 	}
 	if v.uuid != r.Name || len(v.uuid) < tapDigits || v.network == "" && v.refusal == "" || v.pod.pod == "" {
 		return fmt.Errorf("uuid %q, network %q, pod %q: something is missing", v.uuid, v.network, v.pod.pod)

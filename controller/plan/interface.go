@@ -111,6 +111,7 @@ func (b *builder) vmi(v *Interface) *southbound.VMI {
 		Namespace:      v.Pod.Namespace,
 		Pod:            v.Pod.Name,
 		PodUid:         v.Pod.UID,
+		Io:             v.Pod.IO,
 		SecurityGroups: b.securityGroups(v.Project),
 	}
 }

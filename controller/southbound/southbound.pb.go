@@ -1430,6 +1430,7 @@ type VMI struct {
 	// Why the pod has no network yet: ADD waits, and then says so.
 	Refusal        string   `protobuf:"bytes,9,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	SecurityGroups []string `protobuf:"bytes,10,rep,name=security_groups,json=securityGroups,proto3" json:"security_groups,omitempty"` // fully qualified names, : between the parts
+	Io             string   `protobuf:"bytes,11,opt,name=io,proto3" json:"io,omitempty"`                                               // veth, tap; empty: the node's default
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1532,6 +1533,13 @@ func (x *VMI) GetSecurityGroups() []string {
 		return x.SecurityGroups
 	}
 	return nil
+}
+
+func (x *VMI) GetIo() string {
+	if x != nil {
+		return x.Io
+	}
+	return ""
 }
 
 type PortMap struct {
@@ -2216,7 +2224,7 @@ const file_southbound_proto_rawDesc = "" +
 	"reply_only\x18\x02 \x01(\bR\treplyOnly\"H\n" +
 	"\x05Block\x12'\n" +
 	"\x0fvirtual_network\x18\x01 \x01(\tR\x0evirtualNetwork\x12\x16\n" +
-	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\xc8\x02\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\xd8\x02\n" +
 	"\x03VMI\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
@@ -2228,7 +2236,8 @@ const file_southbound_proto_rawDesc = "" +
 	"\tport_maps\x18\b \x03(\v2\x1e.vragent.southbound.v1.PortMapR\bportMaps\x12\x18\n" +
 	"\arefusal\x18\t \x01(\tR\arefusal\x12'\n" +
 	"\x0fsecurity_groups\x18\n" +
-	" \x03(\tR\x0esecurityGroups\"c\n" +
+	" \x03(\tR\x0esecurityGroups\x12\x0e\n" +
+	"\x02io\x18\v \x01(\tR\x02io\"c\n" +
 	"\aPortMap\x12\x10\n" +
 	"\x03vip\x18\x01 \x01(\tR\x03vip\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\rR\bprotocol\x12\x12\n" +

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/link/tap"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
@@ -67,7 +68,7 @@ func (e *engine) apply(p *plane, d *table.Delta) error {
 	var errs []error
 	for _, id := range d.Remove.Vifs {
 		if t.Vif(id) == nil {
-			errs = append(errs, p.steer.DetachVif(id))
+			errs = append(errs, p.detach(id))
 		}
 	}
 	p.kernel.sync(t)
@@ -87,14 +88,14 @@ func (e *engine) apply(p *plane, d *table.Delta) error {
 // not keep the others waiting: status shows it as not attached, and its DEL will
 // come.
 func (e *engine) attach(p *plane, v table.Vif) error {
-	err := p.steer.AttachVif(v)
+	err := p.attach(v)
 	if err == nil && v.Kind == table.VifFabric {
 		err = p.attachFabric(v, e.log)
 	}
 	if err == nil || !e.replaying {
 		return err
 	}
-	if _, gone := net.InterfaceByIndex(v.Ifindex); gone == nil {
+	if _, gone := net.InterfaceByIndex(v.Ifindex); gone == nil && !errors.Is(err, tap.ErrGone) {
 		return err
 	}
 	e.log.Warn("vif is not attached: its device is gone", "vif", v.ID, "device", v.Name, "owner", v.Owner)
@@ -130,14 +131,14 @@ func (e *engine) inSync(p *plane, epoch uint64) error {
 // detachUnknown detaches what steering still has from a predecessor, or from
 // before the replay.
 func (e *engine) detachUnknown(p *plane, t *table.Tables) error {
-	attached, err := p.steer.Vifs()
+	attached, err := p.attached()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, id := range attached {
 		if t.Vif(id) == nil {
-			errs = append(errs, p.steer.DetachVif(id))
+			errs = append(errs, p.detach(id))
 		}
 	}
 	return errors.Join(errs...)

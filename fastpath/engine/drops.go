@@ -25,6 +25,7 @@ func (e *engine) dropStats() ([]control.DropCounter, error) {
 		return nil, err
 	}
 	out = append(out, sockets...)
+	out = append(out, p.taps.drops()...)
 	for _, d := range kernel {
 		out = append(out, control.DropCounter{Name: d.Name, Sentence: d.Sentence, Count: d.Count})
 	}

@@ -31,6 +31,7 @@ type plane struct {
 	memory   *flowMemory
 	steer    *steer.Steer
 	fabric   fabricLinks
+	taps     taps
 	umem     *xsk.UMEM
 	sockets  []*xsk.Socket
 	kernel   kernel
@@ -75,10 +76,11 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 		return err
 	}
 	p.kernel = openKernel(cfg.Offload, p.steer.Cache(), p.memory, cfg.Log)
-	if p.umem, err = xsk.NewUMEM(cfg.frames() * cfg.Workers); err != nil {
+	pools := frame.NewPools(cfg.frames(), cfg.Workers)
+	if p.umem, err = xsk.NewUMEM(frame.AddLarge(pools, larges) / frame.ChunkSize); err != nil {
 		return err
 	}
-	pools := frame.NewPools(cfg.frames(), cfg.Workers)
+	p.taps.memory, p.taps.pools = p.umem.Memory, pools
 	if err := p.openFabric(cfg, pools); err != nil {
 		return err
 	}
@@ -217,6 +219,7 @@ func (p *plane) close() error {
 	for _, s := range p.sockets {
 		errs = append(errs, s.Close())
 	}
+	errs = append(errs, p.taps.close())
 	if p.umem != nil {
 		errs = append(errs, p.umem.Close())
 	}

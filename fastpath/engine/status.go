@@ -90,7 +90,7 @@ func (e *engine) vifs() ([]control.VifStats, error) {
 	if p == nil {
 		return nil, nil
 	}
-	attached, err := p.steer.Vifs()
+	attached, err := p.attached()
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,8 @@ import (
 //
 //	drops: reason.HandOver
 func (w *Worker) offload(p *pkt, slot uint32, e *flow.Entry) {
-	if w.admit == nil {
-		return
+	if w.admit == nil || w.door(p.Vif.ID).card || w.toCard(w.view.NH(table.NextHopID(e.NH))) {
+		return // the kernel never sees what comes from a tap, nor can it deliver there
 	}
 	other := w.flows.Cold(slot).Reverse
 	owner, mate := flow.Split(other)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/link/mem"
@@ -270,4 +271,38 @@ func TestWholeOutOfBuffers(t *testing.T) {
 	b.run()
 	b.nodes["n2"].got("b2")
 	b.frames()
+}
+
+// TestTapsStayHere: no flow that begins or ends at a tap is given to the kernel, which
+// neither sees its packets nor can deliver them.
+func TestTapsStayHere(t *testing.T) {
+	eachForced(t, func(t *testing.T, b *bed, n1, n2 *node) {
+		links := n1.cards("c")
+		turn := func(flags string) {
+			n1.give(links, "c", build.IPv4("10.0.0.2", "10.0.1.2").TCP(1000, 80, flags).Payload(10).Bytes(), 0)
+			b.run()
+			n2.send("b2", build.IPv4("10.0.1.2", "10.0.0.2").TCP(80, 1000, flags+"A").Payload(10).Bytes())
+			b.run()
+			n1.give(links, "c", build.IPv4("10.0.0.2", "10.0.0.3").TCP(1000, 80, flags).Payload(10).Bytes(), 0)
+			b.run()
+			n1.send("b1", build.IPv4("10.0.0.3", "10.0.0.2").TCP(80, 1000, flags+"A").Payload(10).Bytes())
+			b.run()
+			n2.got("b2")
+			n1.got("b1")
+		}
+		turn("S")
+		for range 10 {
+			turn("A")
+		}
+		frames, _ := whole(t, links)
+		if len(frames) != 22 || n1.cache.forwarded != 0 {
+			t.Errorf("the tap took %d packets, want 22; the kernel forwarded %d", len(frames), n1.cache.forwarded)
+		}
+		for _, e := range n1.flows() {
+			if e.Flags&flow.FlagOffloaded != 0 {
+				t.Errorf("%v > %v is offloaded", e.Src, e.Dst)
+			}
+		}
+		b.wantDrops("")
+	})
 }

@@ -150,7 +150,7 @@ func sameAddrs(a, b *Vif) bool {
 func equalVif(x, y *Vif) bool {
 	return sameAddrs(x, y) && x.ID == y.ID && x.Kind == y.Kind && x.Name == y.Name &&
 		x.Ifindex == y.Ifindex && x.VRF == y.VRF && x.NH == y.NH && x.MAC == y.MAC && x.MTU == y.MTU &&
-		x.Owner == y.Owner && x.VMI == y.VMI
+		x.Tap == y.Tap && x.Owner == y.Owner && x.VMI == y.VMI
 }
 
 func (e *edit) putNH(n *NextHop) error {

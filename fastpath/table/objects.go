@@ -35,6 +35,12 @@ const (
 	VifVirtual VifKind = "virtual" // a pod
 )
 
+// Tap names a multi-queue tap whose queues the workers open; zero: it is a veth.
+type Tap struct {
+	Netns string `json:"netns"` // path
+	Name  string `json:"name"`  // there: eth0
+}
+
 // Vif is an interface of the fast path.
 type Vif struct {
 	ID      VifID   `json:"id"`
@@ -42,20 +48,19 @@ type Vif struct {
 	Name    string  `json:"name"`    // device in the node's namespace: eth0, tap…
 	Ifindex int     `json:"ifindex"` // of Name
 	VRF     VRFID   `json:"vrf"`
-	// NH is the encap (virtual), host (host) next hop that delivers to this
-	// vif; it is also the key next hop of every flow received from it.
+	// NH is the encap (virtual), host (host) next hop that delivers to this vif, and the key
+	// next hop of every flow received from it.
 	NH NextHopID `json:"nh"`
 	// MAC is the destination of delivered frames: the pod's own address, the
 	// host interface's; for the fabric vif it is the NIC's own address.
 	MAC MAC `json:"mac"`
-	// Addrs are the only sources a pod may use (RPF, ARP and ND included).
-	// The host vif is exempt.
+	// Addrs are the only sources a pod may use (RPF, ARP and ND included); a host may all.
 	Addrs []netip.Addr `json:"addrs,omitempty"`
-	// ClusterAddrs are what a pod's own addresses become outside of its VRF, one
-	// of each family at most: one-to-one NAT, both ways. A pod whose network may
-	// overlap others has them.
+	// ClusterAddrs are what a pod's own addresses become outside of its VRF, one of each family
+	// at most: one-to-one NAT, both ways. A pod whose network may overlap others has them.
 	ClusterAddrs []netip.Addr `json:"clusterAddrs,omitempty"`
-	MTU          int          `json:"mtu"` // bytes, IP header included
+	MTU          int          `json:"mtu"`          // bytes, IP header included
+	Tap          Tap          `json:"tap,omitzero"` // a pod's own device; Name only stands for it then
 	Owner        string       `json:"owner,omitempty"`
 	VMI          string       `json:"vmi,omitempty"` // uuid
 }

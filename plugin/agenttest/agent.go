@@ -23,6 +23,7 @@ type Agent struct {
 	V4, V6 bool // families of addresses
 	MTU    int
 	PodIPs []netip.Addr // of every pod, beside its addresses; nil: the addresses
+	IO     string       // of every pod
 
 	// Held while anything below is read or written.
 	lock     sync.Mutex
@@ -218,6 +219,7 @@ func (a *Agent) attach(r *rpc.Attach) (*rpc.Reply, error) {
 		MAC:     table.MAC{0x02, 0, 0, 0, 0, byte(at.number)},
 		MTU:     a.MTU,
 		PodIPs:  a.PodIPs,
+		IO:      a.IO,
 		VMI:     fmt.Sprintf("%08d-0000-0000-0000-000000000000", at.number),
 		Network: "k8s-default-pod-network",
 	}

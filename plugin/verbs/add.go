@@ -138,6 +138,7 @@ func (c *call) plan(iface *rpc.Interface) (*veth.Plan, error) {
 		Addrs:    iface.Addrs,
 		Gateways: iface.Gateways,
 		Routes:   iface.Routes,
+		IO:       iface.IO,
 	}, nil
 }
 

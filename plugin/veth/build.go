@@ -44,7 +44,7 @@ func (e *Ends) Ensure(p *Plan) (Pair, error) {
 		err = e.dressPod(pod, p)
 	}
 	if err != nil && created {
-		_ = e.host.LinkDel(tap)
+		_ = e.delete(tap, p.Owner.Ifname)
 		return Pair{}, err
 	}
 	return Pair{tap.Attrs().Index, created}, err
@@ -62,6 +62,12 @@ func (e *Ends) adopt(p *Plan) (tap, pod netlink.Link, err error) {
 	if tap != nil && pod != nil && crossed(tap, pod) && (p.Owner.holds(tap.Attrs().Alias) || unfinished(tap)) {
 		return tap, pod, nil
 	}
+	if pod != nil && tap == nil && p.IO == IOTap && isTap(pod) && unfinished(pod) { // made first, see createTaps
+		if err := e.pod.LinkDel(pod); err != nil {
+			return nil, nil, fmt.Errorf("remove the remains of %s in the pod: %w", p.Owner.Ifname, err)
+		}
+		pod = nil
+	}
 	if pod != nil {
 		return nil, nil, fmt.Errorf("%s exists in the pod and is not ours: remove it or choose another name", p.Owner.Ifname)
 	}
@@ -73,7 +79,7 @@ func (e *Ends) adopt(p *Plan) (tap, pod netlink.Link, err error) {
 	if _, ours := ParseOwner(tap.Attrs().Alias); !ours && !unfinished(tap) {
 		return nil, nil, fmt.Errorf("%s exists and is not ours: remove it", p.Tap)
 	}
-	if err := e.host.LinkDel(tap); err != nil {
+	if err := e.delete(tap, p.Owner.Ifname); err != nil {
 		return nil, nil, fmt.Errorf("remove the remains of %s: %w", p.Tap, err)
 	}
 	return nil, nil, nil
@@ -83,13 +89,16 @@ func (e *Ends) adopt(p *Plan) (tap, pod netlink.Link, err error) {
 // set up only at the end.
 func unfinished(tap netlink.Link) bool {
 	a := tap.Attrs()
-	return tap.Type() == "veth" && a.Alias == "" && a.Flags&net.FlagUp == 0
+	return (tap.Type() == "veth" || isTap(tap)) && a.Alias == "" && a.Flags&net.FlagUp == 0
 }
 
 // create makes the pair with its other end already in the pod, under its final
 // name. One queue each way: a cached queue choice of a socket must not defeat
 // steering.
 func (e *Ends) create(p *Plan) (tap, pod netlink.Link, err error) {
+	if p.IO == IOTap {
+		return e.createTaps(p)
+	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = p.Tap, p.MTU
 	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1

@@ -28,7 +28,7 @@ func (e *Ends) Remove(o Owner, hint string) (removed string, err error) {
 		if tap == nil {
 			continue
 		}
-		if err := e.host.LinkDel(tap); err != nil && !errors.Is(err, syscall.ENODEV) {
+		if err := e.delete(tap, o.Ifname); err != nil && !errors.Is(err, syscall.ENODEV) {
 			return "", fmt.Errorf("remove %s: %w", tap.Attrs().Name, err)
 		}
 		return tap.Attrs().Name, nil
@@ -88,7 +88,7 @@ func (e *Ends) Taps() ([]Tap, error) {
 	links, err := e.links()
 	var taps []Tap
 	for _, link := range links {
-		if o, ok := ParseOwner(link.Attrs().Alias); ok && link.Type() == "veth" {
+		if o, ok := ParseOwner(link.Attrs().Alias); ok && (link.Type() == "veth" || isTap(link)) {
 			taps = append(taps, Tap{link.Attrs().Name, link.Attrs().Index, o})
 		}
 	}

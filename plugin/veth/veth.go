@@ -59,7 +59,13 @@ type Plan struct {
 	Addrs    []netip.Addr   // /32 and /128
 	Gateways []netip.Addr   // one per family of Addrs, reached on the link
 	Routes   []netip.Prefix // via the gateway of their family
+	IO       string         // IOTap, else a veth (Ensure only)
 }
+
+// IOTap makes the interface a tap whose queues the fast path opens. Its host end is a
+// tap without queues: it carries nothing, and stands for the interface where the
+// other kind has its other half.
+const IOTap = "tap"
 
 // Gateway returns the gateway of a family.
 func (p *Plan) Gateway(v4 bool) (netip.Addr, bool) {
@@ -174,9 +180,12 @@ func lookup(h *netlink.Handle, name string) (netlink.Link, error) {
 	return link, err
 }
 
-// crossed: the two links name each other as peers. Indexes of different
-// namespaces may coincide, so this alone proves nothing; see Owner.
+// crossed: the two links name each other as peers, or are taps, which cannot. Indexes
+// of different namespaces may coincide, so this alone proves nothing; see Owner.
 func crossed(tap, pod netlink.Link) bool {
+	if isTap(tap) && isTap(pod) {
+		return true
+	}
 	return tap.Type() == "veth" && pod.Type() == "veth" &&
 		tap.Attrs().ParentIndex == pod.Attrs().Index && pod.Attrs().ParentIndex == tap.Attrs().Index
 }

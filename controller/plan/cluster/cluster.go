@@ -72,6 +72,7 @@ type Pod struct {
 	Network     *FQName      // opencontrail.org/network
 	Addresses   []netip.Addr // vragent.io/addresses: asked for, at most one per family
 	IPs         []netip.Addr // status.podIPs
+	IO          string       // vragent.io/io: veth, tap; empty: the node's default
 }
 
 // Service is a v1 Service.

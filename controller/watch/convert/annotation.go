@@ -19,6 +19,7 @@ const (
 	network          = "opencontrail.org/network"           // of pods and namespaces
 	fipPool          = "opencontrail.org/fip-pool"          // of services and namespaces
 	addresses        = "vragent.io/addresses"               // of pods
+	podIO            = "vragent.io/io"                      // of pods
 	ingressClass     = "kubernetes.io/ingress.class"        // older than spec.ingressClassName
 )
 
@@ -29,6 +30,7 @@ var examples = map[string]string{
 	network:          `{"domain":"default-domain","project":"k8s-demo","name":"red"}`,
 	fipPool:          `{"domain":"default-domain","project":"k8s-demo","network":"public","name":"outside"}`,
 	addresses:        `["192.0.2.10","2001:db8::10"]`,
+	podIO:            `tap`,
 }
 
 // annotations are read into values; what is broken reads as if it were not
@@ -84,6 +86,17 @@ func (a annotations) fqName(annotation string) *plan.FQName {
 		return nil
 	}
 	return name
+}
+
+// io is how the pod's packets come to its node's workers.
+func (a annotations) io() string {
+	switch text := a.of[podIO]; text {
+	case "", "veth", "tap":
+		return text
+	default:
+		a.fault(podIO, fmt.Errorf("%q is neither veth nor tap", text))
+		return ""
+	}
 }
 
 // addresses are a JSON list, or separated by commas.

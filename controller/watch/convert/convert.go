@@ -87,6 +87,7 @@ func Pod(o *corev1.Pod) (plan.Pod, error) {
 	a := annotations{of: o.Annotations, faults: &p.Faults}
 	p.Network = a.network()
 	p.Addresses = a.addresses()
+	p.IO = a.io()
 	var f faults
 	for i, ip := range o.Status.PodIPs {
 		at, err := address(ip.IP)

@@ -107,7 +107,7 @@ func nextHop(t *table.Tables, n *table.NH) (hop offload.NextHop, ok bool) {
 		return hop, false
 	}
 	v := t.Vif(n.Vif)
-	if v == nil {
+	if v == nil || v.Tap != (table.Tap{}) { // a tap is not delivered to by the kernel
 		return hop, false
 	}
 	hop = offload.NextHop{ID: uint32(n.ID), Ifindex: uint32(v.Ifindex), Eth: n.Eth, MTU: v.MTU}

@@ -20,6 +20,9 @@ const (
 	offloadsUSO = offloads | unix.TUN_F_USO4 | unix.TUN_F_USO6
 )
 
+// ErrGone says that there is no such device, or no such namespace.
+var ErrGone = errors.New("there is no such tap")
+
 // OpenQueues opens so many queues of the tap name in the network namespace at path;
 // an empty path stands for this one. The device must be there: package veth makes it,
 // to stay when all its queues are closed. It has a carrier while one is open. A queue
@@ -35,6 +38,9 @@ func OpenQueues(path, name string, queues int) (fds []int, err error) {
 		}
 		return nil
 	})
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
+		err = fmt.Errorf("%w: %w", ErrGone, err)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open tap %s in %s: %w", name, path, err), CloseQueues(fds))
 	}

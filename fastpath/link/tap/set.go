@@ -64,22 +64,21 @@ func New(memory frame.Memory, pool *frame.Pool) (*Set, error) {
 // FD becomes readable when a queue has a packet: it is for poll(2).
 func (s *Set) FD() int { return s.epoll }
 
-// Add makes fd the queue of a vif, and returns the one it had, or -1.
-func (s *Set) Add(vif table.VifID, fd int) (old int, err error) {
+// Add makes fd the queue of a vif, which has none.
+func (s *Set) Add(vif table.VifID, fd int) error {
 	if vif >= maxVif {
-		return -1, fmt.Errorf("tap of vif %d: the number is above %d", vif, maxVif-1)
+		return fmt.Errorf("tap of vif %d: the number is above %d", vif, maxVif-1)
 	}
-	old = s.Remove(vif)
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(vif)}
 	if err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
-		return old, fmt.Errorf("tap of vif %d: %w", vif, err)
+		return fmt.Errorf("tap of vif %d: %w", vif, err)
 	}
 	for len(s.queues) <= int(vif) {
 		s.queues = append(s.queues, 0)
 	}
 	s.queues[vif] = int32(fd) + 1
 	s.open++
-	return old, nil
+	return nil
 }
 
 // Remove forgets the queue of a vif and returns it, -1 if there is none.

@@ -85,7 +85,7 @@ func (b *bed) open(i int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := b.set.Add(table.VifID(10+i), fds[0]); err != nil {
+	if err := b.set.Add(table.VifID(10+i), fds[0]); err != nil {
 		b.Fatal(err)
 	}
 }
