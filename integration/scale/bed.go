@@ -14,6 +14,7 @@ import (
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/flow/store"
 	"github.com/vragent/vragent/fastpath/link/steer"
 	"github.com/vragent/vragent/fastpath/table"
 	"github.com/vragent/vragent/integration/testbed"
@@ -216,6 +217,7 @@ func (b *bed) down() error {
 	for _, c := range b.tidy {
 		errs = append(errs, sh("%s", c))
 	}
+	errs = append(errs, store.Remove(filepath.Join(b.dir, "flows")))
 	pins := filepath.Join(b.dir, "bpf")
 	if _, err := os.Stat(pins); err == nil {
 		errs = append(errs, steer.Remove(pins))
