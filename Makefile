@@ -136,6 +136,12 @@ model: ## every order of two workers' steps, with the real code; Spin on the rin
 	@command -v spin >/dev/null 2>&1 || $(MAKE) deps
 	fastpath/ring/model/check.sh
 
+.PHONY: scale
+scale: deps build ## 10,000 services and 250,000 routes into a running fast path, beside a stream; an idle node with 50 pods (root)
+	@mkdir -p build/tools integration/scale/results
+	$(BUILD) -o build/tools/scale ./integration/scale
+	build/tools/scale -vragent $(BIN)/vragent -o integration/scale/results/$$(date +%Y-%m-%d).txt load idle
+
 .PHONY: fuzz-smoke
 fuzz-smoke: ## every fuzz test for FUZZTIME (10s)
 	GO="$(GO)" integration/fuzz.sh $(FUZZTIME)

@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -29,6 +33,35 @@ func tune(workers int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heapLimit)
 	}
+}
+
+// yield keeps all threads but the workers' off the workers' cores: decoding a large
+// change, building tables and collecting garbage take seconds of a core, which a worker
+// would get in slices. Threads made later inherit it; the workers then choose
+// their own. When there is no other core, everything shares.
+func yield(cores []int) error {
+	var rest unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &rest); err != nil {
+		return fmt.Errorf("read the cores this process may use: %w", err)
+	}
+	for _, c := range cores {
+		rest.Clear(c)
+	}
+	if len(cores) == 0 || rest.Count() == 0 {
+		return nil
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			if err := unix.SchedSetaffinity(tid, &rest); err != nil && err != unix.ESRCH {
+				return fmt.Errorf("keep thread %d off the workers' cores: %w", tid, err)
+			}
+		}
+	}
+	return nil
 }
 
 // release returns to the system what decoding a large change left behind.

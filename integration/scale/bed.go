@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vragent/vragent/fastpath/control"
+	"github.com/vragent/vragent/fastpath/control/wire"
+	"github.com/vragent/vragent/fastpath/flow/store"
+	"github.com/vragent/vragent/fastpath/link/steer"
+	"github.com/vragent/vragent/fastpath/table"
+	"github.com/vragent/vragent/integration/testbed"
+)
+
+// bed is a node: a namespace with a punt link, a fast path in it, and pods.
+type bed struct {
+	name string
+	dir  string
+	ns   *testbed.Place
+	cmd  *exec.Cmd
+	conn *wire.Conn
+	pods []*pod
+	tidy []string // commands that remove what was made
+}
+
+type pod struct {
+	*testbed.Place
+	addr netip.Addr
+	vif  table.Vif
+}
+
+// settings of the fast path beside the defaults.
+type settings struct {
+	poll    string
+	flows   int
+	flows6  int
+	core    int         // of its only worker
+	startUp table.State // what the tables say beside that pods exist
+}
+
+const configuration = `node: n1
+runDir: %[1]s
+stateDir: %[1]s
+fabric: {interface: eth0}
+controller: {addresses: ["192.0.2.1:7443"], ca: /none, cert: /none, key: /none}
+fastpath: {workers: 1, cores: [%[2]d], poll: %[3]s, flowEntries: %[4]d, flowEntries6: %[5]d}
+`
+
+// build makes a node with so many pods, whose tables say no more than that they exist.
+func build(vragent string, pods int, s settings) (*bed, error) {
+	b := &bed{name: fmt.Sprintf("scale%d", os.Getpid())}
+	if err := b.build(vragent, pods, s); err != nil {
+		return nil, errors.Join(err, b.down())
+	}
+	return b, nil
+}
+
+func (b *bed) build(vragent string, pods int, s settings) (err error) {
+	if b.dir, err = os.MkdirTemp("/run", b.name); err != nil {
+		return err
+	}
+	if b.ns, err = b.namespace("n"); err != nil {
+		return err
+	}
+	q := fmt.Sprintf("mtu %d txqueuelen %d numtxqueues 1 numrxqueues 1", steer.PuntMTU, steer.PuntQueueLength)
+	if err := sh(`ip -n %[1]s link add punt0 %[2]s type veth peer name punt1 %[2]s
+		nsenter --net=/run/netns/%[1]s ethtool -K punt0 tx off
+		nsenter --net=/run/netns/%[1]s tc qdisc replace dev punt0 root handle 1: pfifo limit %[3]d`, b.ns.Name, q, steer.PuntQueueLength); err != nil {
+		return err
+	}
+	for _, dev := range []string{"punt0", "punt1"} {
+		if err := b.quiet(dev, true); err != nil {
+			return err
+		}
+	}
+	config := filepath.Join(b.dir, "vragent.yaml")
+	text := fmt.Sprintf(configuration, b.dir, s.core, s.poll, max(s.flows, 64), max(s.flows6, 64))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(b.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	b.cmd = exec.Command("nsenter", "--net="+b.ns.Netns, vragent, "fastpath", "--config", config)
+	b.cmd.Stderr = log
+	if err := b.cmd.Start(); err != nil {
+		return err
+	}
+	for range pods {
+		if err := b.addPod(); err != nil {
+			return err
+		}
+	}
+	return b.connect(&s.startUp)
+}
+
+func (b *bed) namespace(name string) (*testbed.Place, error) {
+	p := &testbed.Place{Name: b.name + name, Netns: "/run/netns/" + b.name + name}
+	b.tidy = append(b.tidy, "ip netns del "+p.Name)
+	return p, sh("ip netns add %[1]s; ip -n %[1]s link set lo up", p.Name)
+}
+
+// quiet keeps the kernel from speaking on a device of the node.
+func (b *bed) quiet(dev string, up bool) error {
+	state := ""
+	if up {
+		state = "ip link set " + dev + " up"
+	}
+	return sh("nsenter --net=%s sh -ec 'ip link set %[2]s addrgenmode none arp off; echo 1 >/proc/sys/net/ipv6/conf/%[2]s/disable_ipv6; %[3]s'", b.ns.Netns, dev, state)
+}
+
+// addPod makes a pod as the plugin does.
+func (b *bed) addPod() error {
+	id := 100 + len(b.pods)
+	place, err := b.namespace(fmt.Sprint("p", id))
+	if err != nil {
+		return err
+	}
+	tap, mac := fmt.Sprint("tap", id), table.MAC{2, 0, 0, 0, 1, byte(id)}
+	p := &pod{Place: place, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(id)})}
+	b.pods = append(b.pods, p)
+	if err := sh(`ip -n %[1]s link add %[2]s mtu 1450 numtxqueues 1 numrxqueues 1 type veth peer name eth0 netns %[3]s mtu 1450 address %[4]s numtxqueues 1 numrxqueues 1
+		ip -n %[3]s link set eth0 up
+		ip -n %[3]s addr add %[5]s/32 dev eth0
+		ip -n %[3]s route add 169.254.1.1 dev eth0 scope link
+		ip -n %[3]s route add default via 169.254.1.1 dev eth0
+		ip -n %[3]s neigh replace 169.254.1.1 lladdr %[6]s dev eth0`, b.ns.Name, tap, place.Name, mac, p.addr, table.RouterMAC); err != nil {
+		return err
+	}
+	if err := b.quiet(tap, false); err != nil {
+		return err
+	}
+	text, err := exec.Command("ip", "-n", b.ns.Name, "-j", "link", "show", tap).Output()
+	var links []struct{ Ifindex int }
+	if err = errors.Join(err, json.Unmarshal(text, &links)); err != nil {
+		return err
+	}
+	p.vif = table.Vif{ID: table.VifID(id), Kind: table.VifVirtual, Name: tap, Ifindex: links[0].Ifindex, VRF: 1, NH: table.NextHopID(id),
+		MAC: mac, Addrs: []netip.Addr{p.addr}, MTU: 1450}
+	return nil
+}
+
+// connect says hello and what there is, as an agent.
+func (b *bed) connect(more *table.State) error {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var err error
+		if b.conn, err = wire.Dial(filepath.Join(b.dir, control.SocketName)); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			text, _ := os.ReadFile(filepath.Join(b.dir, "log"))
+			return fmt.Errorf("fast path: %w; its log: %s", err, text)
+		}
+	}
+	s := *more
+	s.VRFs = append(s.VRFs, table.VRF{ID: 1, Name: "pods"})
+	for _, p := range b.pods {
+		s.Vifs = append(s.Vifs, p.vif)
+		s.NextHops = append(s.NextHops, table.NextHop{ID: p.vif.NH, Type: table.NHEncap, Vif: p.vif.ID, VRF: 1})
+		s.Routes = append(s.Routes, table.Route{VRF: 1, Prefix: netip.PrefixFrom(p.addr, 32), NH: p.vif.NH})
+	}
+	for _, req := range []control.Request{
+		{Hello: &control.Hello{Version: control.Version, Node: "n1", PuntOuter: "punt0", PuntInner: "punt1"}},
+		{Begin: &control.Begin{Epoch: 1}}, {Delta: &table.Delta{Upsert: s}}, {InSync: &control.InSync{Epoch: 1}},
+	} {
+		if _, err := b.ask(req); err != nil {
+			return err
+		}
+	}
+	for _, p := range b.pods {
+		if err := sh("ip -n %s link set %s up", b.ns.Name, p.vif.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bed) ask(req control.Request) (*control.Reply, error) {
+	var r control.Reply
+	if err := b.conn.Call(req, &r); err != nil {
+		return nil, err
+	}
+	if r.Error != "" {
+		return nil, errors.New(r.Error)
+	}
+	return &r, nil
+}
+
+func (b *bed) status() (*control.Status, error) {
+	r, err := b.ask(control.Request{Status: &control.Empty{}})
+	if err != nil {
+		return nil, err
+	}
+	return r.Status, nil
+}
+
+// down removes everything.
+func (b *bed) down() error {
+	var errs []error
+	if b.conn != nil {
+		_ = b.conn.Close()
+	}
+	if b.cmd != nil && b.cmd.Process != nil {
+		_ = b.cmd.Process.Signal(syscall.SIGKILL)
+		_ = b.cmd.Wait()
+	}
+	for _, c := range b.tidy {
+		errs = append(errs, sh("%s", c))
+	}
+	errs = append(errs, store.Remove(filepath.Join(b.dir, "flows")))
+	pins := filepath.Join(b.dir, "bpf")
+	if _, err := os.Stat(pins); err == nil {
+		errs = append(errs, steer.Remove(pins))
+	}
+	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+}
+
+// sh runs shell lines; the first that fails ends them.
+func sh(format string, args ...any) error {
+	script := fmt.Sprintf(format, args...)
+	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.TrimSpace(script), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vragent/vragent/integration/testbed"
+)
+
+// stall is what nobody may notice but by a spinner that had to wait as well.
+const stall = 2 * time.Millisecond
+
+// passing is one packet of the stream: when it was sent, and how long it took.
+type passing struct {
+	sent time.Time
+	took time.Duration
+}
+
+// stream sends a packet from one pod to another every so often until quit is closed. Its
+// process runs on the worker's core, so that nothing but that core matters.
+func stream(from, to *pod, port int, every time.Duration, quit chan struct{}) (got []passing, sent int, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, 0, err
+	}
+	c := exec.Command("taskset", "-c", strconv.Itoa(core), self, "pass", from.Netns, to.Netns, from.addr.String(), to.addr.String(), strconv.Itoa(port), every.String())
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := c.Start(); err != nil {
+		return nil, 0, err
+	}
+	go func() { // ends with quit
+		<-quit
+		_ = c.Process.Signal(syscall.SIGTERM)
+	}()
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var at, took int64
+		if n, _ := fmt.Sscan(lines.Text(), &at, &took); n == 2 {
+			got = append(got, passing{time.Unix(0, at), time.Duration(took)})
+		} else if n == 1 {
+			sent = int(at)
+		}
+	}
+	return got, sent, c.Wait()
+}
+
+// pass is stream's process: it prints when each packet was sent and how long it took,
+// and at its end how many were sent.
+func pass(ctx context.Context, args []string) error {
+	port, _ := strconv.Atoi(args[4])
+	every, err := time.ParseDuration(args[5])
+	if err != nil {
+		return err
+	}
+	rx, err := socket(args[1], args[3], port)
+	if err != nil {
+		return err
+	}
+	tx, err := socket(args[0], args[2], port)
+	if err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(4) // one core is allowed, but each end wants a P at once
+	patience := syscall.NsecToTimeval(int64(time.Second))
+	if err := syscall.SetsockoptTimeval(rx, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &patience); err != nil {
+		return err
+	}
+	start := time.Now()
+	got := make([][2]time.Duration, 0, 1<<20)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		runtime.LockOSThread()
+		b := make([]byte, 64)
+		for {
+			n, _, err := syscall.Recvfrom(rx, b, 0)
+			if err == syscall.EINTR {
+				continue
+			}
+			if err != nil || n < 8 {
+				return // nothing has come for a second
+			}
+			at := time.Duration(binary.BigEndian.Uint64(b))
+			got = append(got, [2]time.Duration{at, time.Since(start) - at})
+		}
+	})
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	sent, b := 0, make([]byte, 64)
+	to := &syscall.SockaddrInet4{Port: port, Addr: netip.MustParseAddr(args[3]).As4()}
+	pause := syscall.NsecToTimespec(every.Nanoseconds())
+	for ctx.Err() == nil {
+		binary.BigEndian.PutUint64(b, uint64(time.Since(start)))
+		if err := syscall.Sendto(tx, b, 0, to); err == nil {
+			sent++
+		}
+		_ = syscall.Nanosleep(&pause, nil)
+	}
+	wg.Wait()
+	w := bufio.NewWriter(os.Stdout)
+	for _, g := range got {
+		fmt.Fprintln(w, start.Add(g[0]).UnixNano(), int64(g[1]))
+	}
+	fmt.Fprintln(w, sent)
+	return w.Flush()
+}
+
+// socket is a blocking one in a namespace: Go's poller would be measured otherwise.
+func socket(netns, addr string, port int) (fd int, err error) {
+	err = (&testbed.Place{Name: netns, Netns: netns}).Do(func() error {
+		if fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM, 0); err != nil {
+			return err
+		}
+		return syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: netip.MustParseAddr(addr).As4()})
+	})
+	return fd, err
+}
+
+// gap is a time in which the spinner did not run, and how long the worker did meanwhile.
+type gap struct {
+	from, to time.Time
+	worker   time.Duration
+}
+
+// spinner is a process that has nothing to do on a core, at the lowest priority there is.
+type spinner struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	gaps []gap
+}
+
+// startSpinner spins on a core; tid is the worker's thread there.
+func startSpinner(core, pid, tid int) (*spinner, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s := &spinner{cmd: exec.Command("taskset", "-c", strconv.Itoa(core), "chrt", "-i", "0", self, "spin", fmt.Sprintf("/proc/%d/task/%d/schedstat", pid, tid)), done: make(chan struct{})}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { // ends with the spinner; stop waits
+		defer close(s.done)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var from, to, worker int64
+			if _, err := fmt.Sscan(lines.Text(), &from, &to, &worker); err == nil {
+				s.gaps = append(s.gaps, gap{time.Unix(0, from), time.Unix(0, to), time.Duration(worker)})
+			}
+		}
+	}()
+	return s, nil
+}
+
+func (s *spinner) stop() []gap {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	<-s.done
+	_ = s.cmd.Wait()
+	return s.gaps
+}
+
+// spin prints every time longer than half a millisecond in which it did not run.
+func spin(args []string) {
+	f, err := os.Open(args[0])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	b := make([]byte, 128)
+	ran := func() int64 {
+		n, _ := f.ReadAt(b, 0)
+		v, _ := strconv.ParseInt(strings.Fields(string(b[:n]) + " 0")[0], 10, 64)
+		return v
+	}
+	for last, before := time.Now(), ran(); ; {
+		now, worker := time.Now(), ran()
+		if d := now.Sub(last); d > 500*time.Microsecond {
+			fmt.Println(last.UnixNano(), now.UnixNano(), worker-before)
+			now = time.Now()
+		}
+		last, before = now, worker
+	}
+}
+
+// workerThread finds the thread that may run on that core only.
+func workerThread(pid, core int) (int, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range tasks {
+		text, err := os.ReadFile(t)
+		if err == nil && strings.Contains(string(text), fmt.Sprintf("Cpus_allowed_list:\t%d\n", core)) {
+			return strconv.Atoi(filepath.Base(filepath.Dir(t)))
+		}
+	}
+	return 0, fmt.Errorf("process %d has no thread pinned to core %d", pid, core)
+}
+
+// judge says how the stream fared, and which of its stalls are ours.
+func judge(r *report, what string, got []passing, sent int, gaps []gap) (ours int) {
+	took := make([]time.Duration, 0, len(got))
+	slow, excused := 0, 0
+	for _, p := range got {
+		took = append(took, p.took)
+		if p.took <= stall {
+			continue
+		}
+		slow++
+		if covered(p, gaps) {
+			excused++
+		}
+	}
+	var longest time.Duration
+	for _, g := range gaps {
+		longest = max(longest, g.to.Sub(g.from))
+	}
+	r.say("%-28s %6d sent, %d lost; p50 %v p99 %v p99.9 %v max %v; above %v: %d, of which the spinner saw %d (its longest gap %v)", what,
+		sent, sent-len(got), quantile(took, .5), quantile(took, .99), quantile(took, .999), quantile(took, 1), stall, slow, excused, longest.Round(time.Microsecond))
+	return slow - excused
+}
+
+// covered: the core was others' for so long of the packet's time that without it the
+// packet had been no stall.
+func covered(p passing, gaps []gap) bool {
+	end := p.sent.Add(p.took)
+	var others time.Duration
+	for _, g := range gaps {
+		from, to := g.from, g.to
+		if from.Before(p.sent) {
+			from = p.sent
+		}
+		if to.After(end) {
+			to = end
+		}
+		if d := to.Sub(from); d > 0 {
+			others += max(0, d-g.worker)
+		}
+	}
+	return p.took-others <= stall
+}
+
+func quantile(d []time.Duration, q float64) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[min(int(q*float64(len(d))), len(d)-1)].Round(time.Microsecond)
+}
