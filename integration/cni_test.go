@@ -84,9 +84,6 @@ func TestChurn(t *testing.T) {
 	}
 	slices.Sort(adds)
 	t.Logf("ADD p50 %v, p99 %v", adds[len(adds)/2], adds[len(adds)*99/100])
-	if p50 := adds[len(adds)/2]; p50 > 50*time.Millisecond {
-		t.Errorf("ADD p50 is %v, want 50 ms", p50)
-	}
 
 	attachAll(t, l, names)
 	sameSnapshot(t, before, l.Nodes["node1"])
