@@ -38,6 +38,7 @@ func declarePods(t *testing.T, l *testbed.Lab, names ...string) {
 		t.Fatal(err)
 	}
 	waitExpected(t, l.Nodes["node1"], names, true)
+	waitRoom(t, l.Nodes["node1"], len(names))
 	t.Cleanup(func() {
 		if err := l.RemoveManifest(file); err != nil {
 			t.Fatal(err)
@@ -59,6 +60,32 @@ func waitExpected(t *testing.T, n *testbed.Node, pods []string, want bool) {
 			if known != want {
 				return fmt.Errorf("%s known to the agent: %v", pod, known)
 			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitRoom waits until the node has blocks, and routes to them, with room for more pods.
+func waitRoom(t *testing.T, n *testbed.Node, pods int) {
+	t.Helper()
+	err := testbed.Until(context.Background(), 30*time.Second, func() error {
+		reply, err := n.AskAgent(rpc.Request{Blocks: &rpc.Empty{}})
+		if err != nil {
+			return err
+		}
+		tables := tablesText(t, n)
+		free := map[bool]int{} // by family
+		for _, b := range reply.Blocks {
+			free[b.Prefix.Addr().Is4()] += b.Free
+			if !strings.Contains(tables, b.Prefix.String()) {
+				return fmt.Errorf("no route to block %v", b.Prefix)
+			}
+		}
+		if least := min(free[true], free[false]); least < pods {
+			return fmt.Errorf("room for %d pods of %d in %+v", least, pods, reply.Blocks)
 		}
 		return nil
 	})
