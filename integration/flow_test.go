@@ -59,8 +59,16 @@ func TestFlowsOfService(t *testing.T) {
 	if there[0].ECMP < 0 {
 		t.Error("the client's node does not say which member it chose")
 	}
-	if there[0].Packets == 0 || there[1].Packets == 0 || here[0].Packets != there[0].Packets {
-		t.Errorf("packets: %d and %d on node1, %d and %d on node2", there[0].Packets, there[1].Packets, here[0].Packets, here[1].Packets)
+	// The client may acknowledge between two looks.
+	err := testbed.Until(t.Context(), 10*time.Second, func() error {
+		there, here := flowPair(t, l.Nodes["node1"], k.seen, vip), flowPair(t, l.Nodes["node2"], k.seen, vip)
+		if there[0].Packets == 0 || there[1].Packets == 0 || here[0].Packets != there[0].Packets || here[1].Packets != there[1].Packets {
+			return fmt.Errorf("packets: %d and %d on node1, %d and %d on node2", there[0].Packets, there[1].Packets, here[0].Packets, here[1].Packets)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -69,7 +69,7 @@ func snapshot(t *testing.T, n *testbed.Node) picture {
 // that close take a moment.
 func sameSnapshot(t *testing.T, before picture, n *testbed.Node) {
 	t.Helper()
-	err := testbed.Until(context.Background(), 20*time.Second, func() error {
+	err := testbed.Until(context.Background(), time.Minute, func() error {
 		now := snapshot(t, n)
 		var changed []error
 		for name, was := range before {

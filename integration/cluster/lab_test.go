@@ -112,7 +112,7 @@ func within(t *testing.T, limit time.Duration, what string, ok func() error) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: not within %v: %v", what, limit, err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
