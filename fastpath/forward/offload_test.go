@@ -337,18 +337,20 @@ func TestOffloadNeverRests(t *testing.T) {
 	b.wantDrops(fmt.Sprintf(" n1.offload-hand-over=%d", sent-len(got)))
 }
 
-// Auto: bulk goes to the kernel, both ways, on whichever workers; chatty flows stay.
+// Auto: what goes on goes to the kernel, both ways, on whichever workers; slow flows stay.
 func TestOffloadAuto(t *testing.T) {
 	for _, workers := range []int{1, 2, 3} {
 		b, n1, _ := offloading(t, admit.Auto, workers)
 		b.backends("b1")
 		connect(b, 3000)
 		connect(b, 3001)
-		for i := range 400 {
-			b.now += 100_000 // 100 µs
+		for i := range 800 {
+			b.now += 1_000_000 // ns
 			pass(b, n1, "c", n1, "b1", false, build.IPv4("10.0.0.2", vip).TCP(3000, 8888, "A").Payload(1300), build.IPv4("10.0.0.2", "10.0.0.3").TTL(63).TCP(3000, 80, "A").Payload(1300))
-			if i%2 == 0 {
+			if i%20 == 0 {
 				b.talks(3001, "b1")
+			}
+			if i%2 == 0 {
 				pass(b, n1, "b1", n1, "c", false, build.IPv4("10.0.0.3", "10.0.0.2").TCP(80, 3000, "A"), build.IPv4(vip, "10.0.0.2").TTL(63).TCP(8888, 3000, "A"))
 			}
 		}

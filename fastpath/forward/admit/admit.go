@@ -22,7 +22,7 @@ type Mode uint8
 
 const (
 	Off   Mode = iota // none
-	Auto              // those that carry much: chatty ones are answered faster by a worker that polls
+	Auto              // those that go on: for the others the entries cost more than they save
 	Force             // all that it can
 )
 

@@ -13,9 +13,13 @@ func TestBulk(t *testing.T) {
 		size  uint64
 		want  bool
 	}{
-		"requests, polled":        {25 * us, 100, false},
-		"requests, by the kernel": {80 * us, 100, false},
-		"slow and large":          {1 * ms, 1400, false},
+		"requests, polled":        {25 * us, 100, true},
+		"requests, by the kernel": {80 * us, 100, true},
+		"requests, far away":      {8 * ms, 100, true},
+		"keystrokes":              {12 * ms, 60, false},
+		"slow and large":          {12 * ms, 1400, false},
+		"slow and very large":     {12 * ms, 64000, true},
+		"beyond a second":         {16 * ms, 64000, false},
 		"100 Mb/s":                {110 * us, 1400, true},
 		"1 Gb/s":                  {11 * us, 1400, true},
 		"small packets, fast":     {5 * us, 60, true},
