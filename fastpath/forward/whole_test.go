@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/link/mem"
@@ -237,12 +238,13 @@ func TestCardAskedTooMuch(t *testing.T) {
 		frame.NewOffload(false, 38, 1000), // not there
 		frame.NewOffload(false, 4000, 0),  // not in the first buffer
 		frame.NewOffload(false, 10, 0),    // before the packet
+		frame.NewOffload(false, 34, 3),    // work for thousands
 	} {
 		ip, _ := unfinished(t, tcp, 1000)
 		n1.give(links, "c", ip, o)
 		b.run()
 	}
-	b.wantDrops(" n1.invalid-frame=4")
+	b.wantDrops(" n1.invalid-frame=5")
 	inner := build.IPv4("10.0.0.2", "10.0.1.2").TCP(1000, 80, "A").Payload(301)
 	ip, o := unfinished(t, inner, 0)
 	want := build.IPv4("10.0.0.2", "10.0.1.2").Proto(4).Payload(inner.Bytes())
@@ -250,6 +252,65 @@ func TestCardAskedTooMuch(t *testing.T) {
 	b.run()
 	n2.want("b2", want.TTL(62))
 	b.frames()
+}
+
+// TestHeadersTooLong: what has more headers than a segment's first chunk holds is not cut.
+func TestHeadersTooLong(t *testing.T) {
+	b, n1, _ := twoNodes(t, 1)
+	b.mtus(9000, 9100)
+	links := n1.cards("c")
+	const most = frame.ChunkSize - 256 - 64 - 40 - 20 // of extension headers
+	for _, size := range []int{most - 56, most - 40, most - 24, most - 8, most, most + 8, most + 16, most + 32, most + 40} {
+		size &^= 7
+		p := build.IPv6("2001:db8::2", "2001:db8:1::2").Ext(packet.ProtoDestOpts, 2040).Ext(packet.ProtoDestOpts, size-2040)
+		for _, step := range []int{1000, 0} {
+			ip, o := unfinished(t, p.TCP(1000, 80, "A").Payload(5000), step)
+			n1.give(links, "c", ip, o)
+			b.run()
+		}
+	}
+	if n := n1.workers[0].Drops()[reason.InvalidFrame]; n == 0 {
+		t.Error("all were cut")
+	}
+	b.frames()
+}
+
+// FuzzWhole gives any bytes to the loop, with anything asked of a card. Nothing panics,
+// every buffer comes home.
+func FuzzWhole(f *testing.F) {
+	for _, p := range []*build.Packet{
+		build.IPv4("10.0.0.2", "10.0.0.3").UDP(1000, 53).Payload(64),
+		build.IPv4("10.0.0.2", vip).TCP(1000, 8888, "S").MSS(9000).Payload(9000),
+		build.IPv4("10.0.0.2", "10.0.1.2").DF().TCP(1000, 80, "A").Payload(20000),
+		build.IPv6("2001:db8::2", "2001:db8:1::2").Ext(packet.ProtoDestOpts, 2040).Ext(packet.ProtoDestOpts, 1680).TCP(1, 2, "A").Payload(5000),
+		build.IPv6("2001:db8::2", "2001:db8:1::2").UDP(1, 2).Payload(30000),
+		build.IPv4("10.0.0.2", "10.0.1.2").Frag(7, 0, true).UDP(1, 2).Payload(16),
+		build.IPv4("10.0.0.2", "10.0.1.2").PortUnreachable(build.IPv4("10.0.1.2", "10.0.0.2").UDP(1, 2).Bytes()),
+	} {
+		for _, udp := range []bool{false, true} {
+			f.Add(p.Bytes(), udp, uint16(34), uint16(1000), uint16(0))
+			f.Add(p.Bytes(), udp, uint16(54), uint16(1), uint16(7))
+			f.Add(p.Bytes(), udp, uint16(3774), uint16(1000), uint16(40000))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte, udp bool, start, size, more uint16) {
+		if len(data) == 0 || len(data)+int(more) > 65000 {
+			return
+		}
+		b, n1, _ := twoNodes(t, 1)
+		if more%2 != 0 {
+			b.mtus(9000, 9100)
+		}
+		links := n1.cards("c", "b1")
+		o := frame.NewOffload(udp, start&frame.OffloadStartMax, size)
+		if start > 1<<15 {
+			o = 0
+		}
+		f := build.Eth(append(data, make([]byte, more)...), link.VifMAC(uint32(n1.vifs["c"])), mac)
+		links[0].InjectCard(f, o)
+		b.run()
+		b.frames()
+	})
 }
 
 // TestWholeOutOfBuffers: a packet for whose segments there are no buffers is dropped

@@ -12,6 +12,10 @@ import (
 // MaxChunks bounds a packet's buffers: 6 of 3,840 bytes carry a jumbo frame.
 const MaxChunks = 6
 
+// maxSegments of one packet: as many as Linux's TCP cuts 64 KiB into at most (TCP_MIN_GSO_SIZE
+// is 48 bytes). Who asks for more only wants others to wait.
+const maxSegments = 1366
+
 // Where the IP packet of a segment begins in its buffer: behind room for the kernel's
 // headroom and for our outer headers.
 const room = frame.Headroom + 64 // bytes
@@ -29,7 +33,9 @@ func Believe(b []byte, off int, tails [][]byte, o frame.Offload, in *packet.Info
 	case !o.Partial():
 		return o, true
 	case in.L4 == start && in.Tuple.Proto == proto && in.Frag == packet.FragNone:
-		_, in.Partial = packet.PayloadAt(b, in)
+		at, fits := packet.PayloadAt(b, in)
+		few := o.Size() == 0 || in.L3+in.Len-at <= maxSegments*o.Size()
+		in.Partial = fits && few && at-in.L3 <= frame.ChunkSize-room // each segment's first chunk holds all headers
 		return o, in.Partial
 	case o.Size() != 0, start < in.L3, start+at+2 > len(b):
 		return 0, false
