@@ -1,5 +1,10 @@
 package packet
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // What a sender leaves to its network card: to cut a large TCP or UDP packet into
 // segments, and to finish L4 checksums. A card's driver that is us gets such packets
 // whole; these functions do the card's work where the packet goes on without one.
@@ -76,19 +81,30 @@ func Unfinished(b []byte, in *Info) bool {
 	return field%0xffff == sum%0xffff // zero has two forms
 }
 
+// ChecksumOK verifies the checksum of a TCP packet, or of a UDP packet that has one. It
+// ends where b ends, and carries no padding.
+func ChecksumOK(b []byte, in *Info) bool {
+	sum := pseudo(&in.Tuple.Src, &in.Tuple.Dst, in.Tuple.Proto, in.L3+in.Len-in.L4)
+	return fold(addLong(sum, b[in.L4:])) == 0xffff
+}
+
+// LeaveChecksum makes the checksum of a TCP or UDP packet an unfinished one.
+func LeaveChecksum(b []byte, in *Info) {
+	length := in.L3 + in.Len - in.L4
+	put16(b[in.L4+checksumAt(in.Tuple.Proto):], fold(pseudo(&in.Tuple.Src, &in.Tuple.Dst, in.Tuple.Proto, length)))
+}
+
 // PutChecksum computes and stores the checksum of a TCP or UDP packet. It begins
 // in b, ends where b ends or goes on in tails, and carries no padding.
 func PutChecksum(b []byte, in *Info, tails ...[]byte) {
-	at := in.L4 + checksumAt(in.Tuple.Proto)
-	length := in.L3 + in.Len - in.L4
-	put16(b[at:], fold(pseudo(&in.Tuple.Src, &in.Tuple.Dst, in.Tuple.Proto, length)))
-	FinishChecksum(b, in.L4, at, tails...)
+	LeaveChecksum(b, in)
+	FinishChecksum(b, in.L4, in.L4+checksumAt(in.Tuple.Proto), tails...)
 }
 
 // FinishChecksum completes an unfinished checksum at b[at:] over everything from
 // b[start:] on, tails included, whatever the protocol.
 func FinishChecksum(b []byte, start, at int, tails ...[]byte) {
-	sum := add(0, b[start:])
+	sum := addLong(0, b[start:])
 	odd := (len(b)-start)%2 != 0
 	for _, t := range tails {
 		if odd && len(t) > 0 { // its first byte is the lower half of a word
@@ -96,7 +112,7 @@ func FinishChecksum(b []byte, start, at int, tails ...[]byte) {
 			t = t[1:]
 			odd = false
 		}
-		sum = add(sum, t)
+		sum = addLong(sum, t)
 		odd = odd != (len(t)%2 != 0)
 	}
 	c := ^fold(sum)
@@ -104,4 +120,22 @@ func FinishChecksum(b []byte, start, at int, tails ...[]byte) {
 		c = 0xffff // RFC 768: 0 says there is none; for others it means the same
 	}
 	put16(b[at:], c)
+}
+
+// addLong is add for payloads: 64 bytes at a time, in one chain of carries. That takes
+// a third of the time.
+func addLong(sum uint64, b []byte) uint64 {
+	var s, c uint64
+	for ; len(b) >= 64; b = b[64:] {
+		w := (*[64]byte)(b)
+		s, c = bits.Add64(s, binary.BigEndian.Uint64(w[0:]), c)
+		s, c = bits.Add64(s, binary.BigEndian.Uint64(w[8:]), c)
+		s, c = bits.Add64(s, binary.BigEndian.Uint64(w[16:]), c)
+		s, c = bits.Add64(s, binary.BigEndian.Uint64(w[24:]), c)
+		s, c = bits.Add64(s, binary.BigEndian.Uint64(w[32:]), c)
+		s, c = bits.Add64(s, binary.BigEndian.Uint64(w[40:]), c)
+		s, c = bits.Add64(s, binary.BigEndian.Uint64(w[48:]), c)
+		s, c = bits.Add64(s, binary.BigEndian.Uint64(w[56:]), c)
+	}
+	return add(sum+s>>32+s&0xffffffff+c, b)
 }

@@ -3,7 +3,10 @@ package tap
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +23,8 @@ const (
 	offloadsUSO = offloads | unix.TUN_F_USO4 | unix.TUN_F_USO6
 )
 
-// ErrGone says that there is no such device, or no such namespace.
+// ErrGone says that there is no such device, or no such namespace, or that what is there
+// is of another kind: a pod's own affair, which no other pod is to suffer from.
 var ErrGone = errors.New("there is no such tap")
 
 // OpenQueues opens so many queues of the tap name in the network namespace at path;
@@ -38,13 +42,58 @@ func OpenQueues(path, name string, queues int) (fds []int, err error) {
 		}
 		return nil
 	})
-	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
-		err = fmt.Errorf("%w: %w", ErrGone, err)
-	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open tap %s in %s: %w", name, path, err), CloseQueues(fds))
 	}
 	return fds, nil
+}
+
+// Serves reports whether a queue still leads to a device of the namespace at path, as
+// OpenQueues found it there: either may have been made anew since.
+func Serves(fd int, path string) bool {
+	var req unix.Ifreq
+	if unix.IoctlIfreq(fd, unix.TUNGETIFF, &req) != nil {
+		return false // EBADFD: its device is gone
+	}
+	if path == "" {
+		return true
+	}
+	ns, err := unix.IoctlRetInt(fd, unix.TUNGETDEVNETNS)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(ns)
+	var has, want unix.Stat_t
+	return unix.Fstat(ns, &has) == nil && unix.Stat(path, &want) == nil && has.Dev == want.Dev && has.Ino == want.Ino
+}
+
+// Dropped is how many of the pod's packets the tap name in the namespace at path has
+// dropped because the queue was full.
+func Dropped(path, name string) (n uint64, err error) {
+	err = in(path, func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/dev")
+		if err != nil {
+			return err
+		}
+		n, err = txDropped(string(text), name)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("counters of tap %s in %s: %w", name, path, err)
+	}
+	return n, nil
+}
+
+// txDropped reads the fourth of the transmit counters, which follow eight of reception.
+func txDropped(dev, name string) (uint64, error) {
+	for line := range strings.Lines(dev) {
+		if device, counters, _ := strings.Cut(line, ":"); strings.TrimSpace(device) == name {
+			if f := strings.Fields(counters); len(f) > 11 {
+				return strconv.ParseUint(f[11], 10, 64)
+			}
+		}
+	}
+	return 0, ErrGone
 }
 
 // CloseQueues closes what OpenQueues opened.
@@ -58,7 +107,7 @@ func CloseQueues(fds []int) (err error) {
 func openQueue(name string) (fd int, err error) {
 	// TUNSETIFF would make a device that is not there, and it would go with us.
 	if err := exists(name); err != nil {
-		return -1, err
+		return -1, fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -67,7 +116,9 @@ func openQueue(name string) (fd int, err error) {
 	req, err := unix.NewIfreq(name)
 	if err == nil {
 		req.SetUint16(flags)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
+		if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+			err = fmt.Errorf("%w: %w", ErrGone, err)
+		}
 	}
 	if err == nil {
 		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloadsUSO)
@@ -115,11 +166,18 @@ func visit(path string, do func() error) (back bool, err error) {
 	}
 	defer unix.Close(home)
 	there, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return true, fmt.Errorf("%w: %w", ErrGone, err)
+	}
 	if err != nil {
 		return true, err
 	}
 	defer unix.Close(there)
-	if err := unix.Setns(there, unix.CLONE_NEWNET); err != nil {
+	err = unix.Setns(there, unix.CLONE_NEWNET)
+	if errors.Is(err, unix.EINVAL) { // a file is where the namespace was
+		err = fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	if err != nil {
 		return true, fmt.Errorf("enter the namespace: %w", err)
 	}
 	err = do()

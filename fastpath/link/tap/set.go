@@ -4,7 +4,8 @@
 // device (package veth does) and does no card's work (package forward does, where needed).
 //
 // A packet of 64 KiB is read by one system call into two buffers: a chunk, where all
-// headers are, and a large one behind it. Small packets need the chunk alone.
+// headers are, and a large one behind it. Small packets need the chunk alone. Segments
+// that are to go to a pod one behind the other are joined again.
 package tap
 
 import (
@@ -21,10 +22,15 @@ import (
 )
 
 const (
-	// burst is how many packets one queue may deliver before it is another's turn.
-	burst = 32
-	// heads is how many queues with packets are looked at in one turn.
-	heads = 32
+	// quantum is how many bytes all queues together deliver in one turn, about: what the
+	// core's cache still holds when it is sent on, and for whose segments nobody waits
+	// long. Queues with packets have equal shares of it.
+	quantum = 256 << 10
+	// What counts as so many bytes: a packet, for it is a system call; a segment that it
+	// is to be cut into.
+	packetCost, segmentCost = quantum / 32, 512
+	// mostReady is how many queues with packets are looked at in one turn.
+	mostReady = 32
 	// maxVif bounds the vif ids of taps; a table of them is indexed by it.
 	maxVif = 1 << 20
 	// none is no address.
@@ -43,11 +49,18 @@ type Set struct {
 	open   int     // of them
 	chunk  uint64  // to receive into, or none
 	large  uint64  // behind it, or none
-	ready  [heads]unix.EpollEvent
-	iov    [1 + frame.MaxRun]unix.Iovec
+	heads  heads
+	iov    [1 + most]unix.Iovec
+	joined joined // sent last
 	header [headerLen]byte
 
 	count counters // written by the worker, read by anyone
+}
+
+// heads are queues that have packets.
+type heads struct {
+	ready [mostReady]unix.EpollEvent
+	first uint // whose turn is first, modulo their number
 }
 
 type counters struct{ noBuffer, malformed, refused, gone atomic.Uint64 }
@@ -99,38 +112,44 @@ func (s *Set) queue(vif uint32) int {
 	return int(s.queues[vif]) - 1
 }
 
-// Receive implements link.Link. One question tells which queues have packets; the
-// kernel lets them take turns.
+// Receive implements link.Link. One question tells which queues have packets. The
+// kernel names them in the same order each time, so the first to be asked changes: when
+// the buffers are used up, it is another's turn to go without.
 func (s *Set) Receive(b []frame.Desc) int {
 	if s.open == 0 {
 		return 0
 	}
-	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epoll), pointer(&s.ready[0]), heads, 0, 0, 0)
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epoll), pointer(&s.heads.ready[0]), mostReady, 0, 0, 0)
 	if e != 0 {
 		return 0
 	}
 	got := 0
-	for i := range s.ready[:n] {
-		vif := uint32(s.ready[i].Fd)
+	s.heads.first++
+	for i := range uint(n) {
+		vif := uint32(s.heads.ready[(i+s.heads.first)%uint(n)].Fd)
 		if fd := s.queue(vif); fd >= 0 {
-			got += s.drain(vif, fd, b[got:])
+			got += s.drain(vif, fd, quantum/int(n), b[got:])
 		}
 	}
 	return got
 }
 
-// drain reads a queue's packets until there are none, or it had its share.
-func (s *Set) drain(vif uint32, fd int, b []frame.Desc) int {
+// drain reads a queue's packets until there are none, or it had its share of bytes.
+func (s *Set) drain(vif uint32, fd, share int, b []frame.Desc) int {
 	n := 0
-	for range burst {
-		if n+2 > len(b) || !s.prepare() {
-			break
-		}
+	for share > 0 && n+2 <= len(b) && s.prepare() {
 		size, ok := s.read(fd)
 		if !ok {
 			break
 		}
-		n += s.take(vif, size, b[n:])
+		k := s.take(vif, size, b[n:])
+		share -= max(size, packetCost)
+		if k > 0 {
+			if o := frame.OffloadOf(b[n].Options); o.Size() != 0 {
+				share -= max(0, size/o.Size()*segmentCost-size)
+			}
+		}
+		n += k
 	}
 	return n
 }
@@ -210,11 +229,16 @@ func (s *Set) take(vif uint32, size int, b []frame.Desc) int {
 // every buffer is free again. A pod that is gone or does not take a packet costs it.
 func (s *Set) Transmit(b []frame.Desc) int {
 	for i := 0; i < len(b); {
-		n := 1
+		n, skip, o := 1, 0, frame.OffloadOf(b[i].Options)
 		for b[i+n-1].Options&frame.Contd != 0 {
 			n++
 		}
-		s.send(b[i : i+n])
+		if n == 1 && o == 0 {
+			if n = s.join(b[i:]); n > 1 {
+				skip, o = s.joined.payload, s.joined.offload()
+			}
+		}
+		s.send(b[i:i+n], skip, o)
 		for _, d := range b[i : i+n] {
 			s.pool.Put(d.Addr)
 		}
@@ -223,8 +247,9 @@ func (s *Set) Transmit(b []frame.Desc) int {
 	return len(b)
 }
 
-// send writes one packet to the tap its source address names.
-func (s *Set) send(run []frame.Desc) {
+// send writes one packet to the tap its source address names: all of run, less the
+// first skip bytes of what follows the first descriptor.
+func (s *Set) send(run []frame.Desc, skip int, o frame.Offload) {
 	head := s.memory.Bytes(run[0])
 	vif, _ := link.VifOf(head[6:])
 	fd := s.queue(vif)
@@ -233,10 +258,11 @@ func (s *Set) send(run []frame.Desc) {
 		return
 	}
 	copy(head[6:], table.RouterMAC[:])
-	putHeader(s.header[:], frame.OffloadOf(run[0].Options), head)
+	putHeader(s.header[:], o, head)
 	s.iov[0] = unix.Iovec{Base: &s.header[0], Len: headerLen}
-	for i, d := range run {
-		s.iov[1+i] = unix.Iovec{Base: &s.memory[d.Addr], Len: uint64(d.Len)}
+	s.iov[1] = unix.Iovec{Base: &head[0], Len: uint64(len(head))}
+	for i, d := range run[1:] {
+		s.iov[2+i] = unix.Iovec{Base: &s.memory[d.Addr+uint64(skip)], Len: uint64(d.Len) - uint64(skip)}
 	}
 	if _, _, e := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), pointer(&s.iov[0]), uintptr(1+len(run))); e != 0 {
 		s.count.refused.Add(1)

@@ -247,6 +247,82 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// TestServes: a queue leads to a device of a namespace, until one of them is another.
+func TestServes(t *testing.T) {
+	b := newBed(t)
+	path, fd := "/run/netns/"+b.ns[0], b.set.queue(10)
+	if !Serves(fd, path) || Serves(fd, "/run/netns/"+b.ns[1]) || Serves(fd, "/run/netns/none") {
+		t.Error("it is not known where a queue leads")
+	}
+	run(t, "ip -n "+b.ns[0]+" link set eth0 down name eth9")
+	if !Serves(fd, path) {
+		t.Error("it has another name, and still serves")
+	}
+	run(t, "ip -n "+b.ns[0]+" link del eth9")
+	if Serves(fd, path) {
+		t.Error("the device is gone")
+	}
+}
+
+// feed adds a queue that is a socket, and returns its other end.
+func feed(t *testing.T, s *Set, vif table.VifID) (fd int) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(pair[1]) })
+	if err := s.Add(vif, pair[0]); err != nil {
+		t.Fatal(err)
+	}
+	return pair[1]
+}
+
+// TestFair: who always has large packets leaves others their share, also of the last
+// large buffers; and a turn is not longer for it.
+func TestFair(t *testing.T) {
+	for _, larges := range []int{2, 64} {
+		pools := frame.NewPools(chunks, 1)
+		s, err := New(make(frame.Memory, frame.AddLarge(pools, larges)), pools[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		const greedy, modest = 10, 11
+		first, second := feed(t, s, greedy), feed(t, s, modest)
+		large, small := make([]byte, headerLen+50000), make([]byte, headerLen+100)
+		got, most := map[uint32]int{}, 0
+		var rx [256]frame.Desc
+		const turns = 50
+		for range turns {
+			for err == nil {
+				_, err = unix.Write(first, large)
+			}
+			if !errors.Is(err, unix.EAGAIN) {
+				t.Fatal(err)
+			}
+			if _, err = unix.Write(second, small); err != nil {
+				t.Fatal(err)
+			}
+			bytes := 0
+			for _, d := range rx[:s.Receive(rx[:])] {
+				if vif, ok := link.VifOf(s.memory.Bytes(d)); ok {
+					got[vif]++
+				}
+				bytes += int(d.Len)
+				pools[0].Put(d.Addr)
+			}
+			most = max(most, bytes)
+		}
+		if got[modest] < turns-2 || got[greedy] < turns/2 {
+			t.Errorf("%d large buffers, %d turns: %d packets of the modest, %d of the greedy", larges, turns, got[modest], got[greedy])
+		}
+		if most > quantum+2*frame.LargeSize {
+			t.Errorf("%d bytes in one turn", most)
+		}
+	}
+}
+
 // TestHeaders: what goes to a tap says what was read from one.
 func TestHeaders(t *testing.T) {
 	tcp4 := build.Eth(build.IPv4("192.0.2.1", "192.0.2.2").TCP(1, 2, "A").Payload(10).Bytes(), podMAC[0], podMAC[1])
