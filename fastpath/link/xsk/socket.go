@@ -72,6 +72,8 @@ type Socket struct {
 	done ring[uint64]     // we consume: chunks of frames that left
 	most int              // chunks the kernel may hold for frames to come
 
+	heads toucher // of the frames received
+
 	count counters // written by the worker, read by anyone
 }
 
@@ -97,7 +99,7 @@ func open(cfg Config) (*Socket, error) {
 	if err := cfg.resolve(); err != nil {
 		return nil, err
 	}
-	s := &Socket{fd: -1, pool: cfg.Pool, zeroCopy: cfg.Mode != Copy}
+	s := &Socket{fd: -1, pool: cfg.Pool, heads: toucher{memory: cfg.UMEM.Memory}, zeroCopy: cfg.Mode != Copy}
 	for _, step := range []func(*Config) error{s.create, s.register, s.rings, s.tune, s.bind, s.prefer} {
 		if err := step(&cfg); err != nil {
 			s.Close()
