@@ -204,6 +204,9 @@ func (l *Loop) check(ctx context.Context, q *rpc.Check) *rpc.Reply {
 	switch {
 	case at < 0:
 		return refuse(&rpc.Error{Code: rpc.CodeChanged, Message: r.Interface.Tap + " is no vif of the live fast path"})
+	case !live.Vifs[at].Attached && live.Vifs[at].Tap != (table.Tap{}):
+		return refuse(&rpc.Error{Code: rpc.CodeChanged, Message: fmt.Sprintf(
+			"vif %d of %s is in the tables, but the fast path has no queue of the pod's interface", vif, r.Interface.Tap)})
 	case !live.Vifs[at].Attached:
 		return refuse(&rpc.Error{Code: rpc.CodeChanged, Message: fmt.Sprintf(
 			"vif %d of %s is in the tables, but its steering program (tcx) is gone from the interface", vif, r.Interface.Tap)})

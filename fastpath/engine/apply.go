@@ -131,12 +131,12 @@ func (e *engine) inSync(p *plane, epoch uint64) error {
 // detachUnknown detaches what steering still has from a predecessor, or from
 // before the replay.
 func (e *engine) detachUnknown(p *plane, t *table.Tables) error {
-	attached, err := p.attached()
+	held, err := p.held(func(opened) bool { return true })
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, id := range attached {
+	for _, id := range held {
 		if t.Vif(id) == nil {
 			errs = append(errs, p.detach(id))
 		}

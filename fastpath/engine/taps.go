@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 
@@ -22,8 +21,17 @@ type taps struct {
 	mu    sync.Mutex
 	sets  []*tap.Set // one per worker
 	doors []int      // the number each is a link of its worker by
-	open  map[table.VifID]table.Tap
+	open  map[table.VifID]opened
 }
+
+// opened is a tap whose queues the workers have.
+type opened struct {
+	tap   table.Tap
+	queue int // the first worker's
+}
+
+// serves says that the queues still lead to the pod.
+func (o opened) serves() bool { return tap.Serves(o.queue, o.tap.Netns) }
 
 // larges is how many large buffers each worker has: two megabytes, which is as much
 // as its core's cache takes. Packets wait in the tap when all are in use.
@@ -42,25 +50,33 @@ func (p *plane) detach(id table.VifID) error {
 	return errors.Join(p.steer.DetachVif(id), p.taps.remove(p, id))
 }
 
-// attached lists the vifs that are attached, in order of their ids.
-func (p *plane) attached() ([]table.VifID, error) {
+// attached lists the vifs that are attached, in order of their ids. Where a pod's tap
+// was made anew, its vif is not, until it is said again.
+func (p *plane) attached() ([]table.VifID, error) { return p.held(opened.serves) }
+
+// held lists the vifs that steering has, and of taps those that which says.
+func (p *plane) held(which func(opened) bool) ([]table.VifID, error) {
 	ids, err := p.steer.Vifs()
 	if err != nil {
 		return nil, err
 	}
 	p.taps.mu.Lock()
 	defer p.taps.mu.Unlock()
-	ids = slices.AppendSeq(ids, maps.Keys(p.taps.open))
+	for id, o := range p.taps.open {
+		if which(o) {
+			ids = append(ids, id)
+		}
+	}
 	slices.Sort(ids)
 	return ids, nil
 }
 
-// add opens the queues of a vif's tap, one for each worker. What was open stays so:
-// opened twice, a tap would hand half of its packets to nobody.
+// add opens the queues of a vif's tap, one for each worker. What is open, and still
+// leads there, stays so: opened twice, a tap would hand half of its packets to nobody.
 func (t *taps) add(p *plane, v table.Vif) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.open[v.ID] == v.Tap {
+	if o, ok := t.open[v.ID]; ok && o.tap == v.Tap && o.serves() {
 		return nil
 	}
 	err := t.forget(p, v.ID)
@@ -81,7 +97,7 @@ func (t *taps) add(p *plane, v table.Vif) error {
 		}
 		w.Exit(v.ID, t.doors[i])
 	}
-	t.open[v.ID] = v.Tap
+	t.open[v.ID] = opened{v.Tap, queues[0]}
 	return nil
 }
 
@@ -118,7 +134,7 @@ func (t *taps) prepare(p *plane) error {
 		t.sets, t.doors = append(t.sets, set), append(t.doors, w.AddCard(set))
 	}
 	if t.open == nil {
-		t.open = map[table.VifID]table.Tap{}
+		t.open = map[table.VifID]opened{}
 	}
 	return nil
 }
@@ -131,6 +147,9 @@ var tapLosses = []struct {
 	{"tap-refused", "A pod's tap did not take a packet: it is down or gone.", func(s tap.Stats) uint64 { return s.Refused }},
 	{"tap-malformed", "A pod's tap handed over a packet with a virtio header that cannot be.", func(s tap.Stats) uint64 { return s.Malformed }},
 }
+
+// full is what the kernel drops before a worker has seen it.
+const full = "A pod's tap was full: the workers did not take its packets fast enough (tx_dropped of the interfaces of pods that are here)."
 
 // drops lists what was lost at taps, by worker.
 func (t *taps) drops() []control.DropCounter {
@@ -145,7 +164,14 @@ func (t *taps) drops() []control.DropCounter {
 			out[i].PerCore = append(out[i].PerCore, n)
 		}
 	}
-	return out
+	c := control.DropCounter{Name: "tap-full", Sentence: full}
+	for _, o := range t.open {
+		n, err := tap.Dropped(o.tap.Netns, o.tap.Name)
+		if err == nil { // else the pod is just leaving
+			c.Count += n
+		}
+	}
+	return append(out, c)
 }
 
 func (t *taps) close() (err error) {
