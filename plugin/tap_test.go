@@ -47,13 +47,37 @@ func TestTap(t *testing.T) {
 	if err := n.check(list, pod); err != nil {
 		t.Errorf("check: %v", err)
 	}
-	if err := pod.handle.LinkDel(eth0); err != nil {
+	// A collection removes the host's end alone: it does not reach the pod.
+	if err := n.handle.LinkDel(tap); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.check(list, pod); err == nil {
-		t.Error("check did not miss the pod's end")
+	if _, err := n.add(list, pod); err != nil {
+		t.Errorf("the pod's end is left: %v", err)
 	}
-	for range 2 {
+	if err := n.check(list, pod); err != nil {
+		t.Errorf("check: %v", err)
+	}
+	for _, change := range []string{"link del eth0", "tuntap add eth0 mode tap multi_queue vnet_hdr"} { // the second is a foreign one
+		if out, err := exec.Command("ip", append([]string{"-n", pod.name}, strings.Fields(change)...)...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", change, err, out)
+		}
+		if err := n.check(list, pod); err == nil {
+			t.Errorf("check is content after %q", change)
+		}
+	}
+	if out, err := exec.Command("ip", "-n", pod.name, "link", "del", "eth0").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := n.add(list, pod); err != nil { // made anew
+		t.Fatal(err)
+	}
+	if tap, err = n.handle.LinkByName(tap.Attrs().Name); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.handle.LinkDel(tap); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // DEL finds the pod's end alone
 		if err := n.del(list, pod); err != nil {
 			t.Errorf("del: %v", err)
 		}

@@ -44,7 +44,7 @@ func (e *Ends) Ensure(p *Plan) (Pair, error) {
 		err = e.dressPod(pod, p)
 	}
 	if err != nil && created {
-		_ = e.delete(tap, p.Owner.Ifname)
+		_ = e.delete(tap, p.Owner)
 		return Pair{}, err
 	}
 	return Pair{tap.Attrs().Index, created}, err
@@ -59,10 +59,10 @@ func (e *Ends) adopt(p *Plan) (tap, pod netlink.Link, err error) {
 	if pod, err = lookup(e.pod, p.Owner.Ifname); err != nil {
 		return nil, nil, fmt.Errorf("look up %s in the pod: %w", p.Owner.Ifname, err)
 	}
-	if tap != nil && pod != nil && crossed(tap, pod) && (p.Owner.holds(tap.Attrs().Alias) || unfinished(tap)) {
+	if tap != nil && pod != nil && p.Owner.crossed(tap, pod) && (p.Owner.holds(tap.Attrs().Alias) || unfinished(tap)) {
 		return tap, pod, nil
 	}
-	if pod != nil && tap == nil && p.IO == IOTap && isTap(pod) && unfinished(pod) { // made first, see createTaps
+	if tap == nil && pod != nil && p.remains(pod) {
 		if err := e.pod.LinkDel(pod); err != nil {
 			return nil, nil, fmt.Errorf("remove the remains of %s in the pod: %w", p.Owner.Ifname, err)
 		}
@@ -79,7 +79,7 @@ func (e *Ends) adopt(p *Plan) (tap, pod netlink.Link, err error) {
 	if _, ours := ParseOwner(tap.Attrs().Alias); !ours && !unfinished(tap) {
 		return nil, nil, fmt.Errorf("%s exists and is not ours: remove it", p.Tap)
 	}
-	if err := e.delete(tap, p.Owner.Ifname); err != nil {
+	if err := e.delete(tap, p.Owner); err != nil {
 		return nil, nil, fmt.Errorf("remove the remains of %s: %w", p.Tap, err)
 	}
 	return nil, nil, nil

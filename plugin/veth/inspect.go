@@ -48,7 +48,7 @@ func (e *Ends) Inspect(p *Plan) (differences []string, err error) {
 		d.add("interface %s is missing in the pod", p.Owner.Ifname)
 		return d.list, nil
 	}
-	if tap != nil && !crossed(tap, pod) {
+	if tap != nil && !p.Owner.crossed(tap, pod) {
 		d.add("interface %s is not the peer of %s", p.Owner.Ifname, p.Tap)
 	}
 	d.link("interface "+p.Owner.Ifname, pod, p.MTU)

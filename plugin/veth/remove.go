@@ -28,12 +28,12 @@ func (e *Ends) Remove(o Owner, hint string) (removed string, err error) {
 		if tap == nil {
 			continue
 		}
-		if err := e.delete(tap, o.Ifname); err != nil && !errors.Is(err, syscall.ENODEV) {
+		if err := e.delete(tap, o); err != nil && !errors.Is(err, syscall.ENODEV) {
 			return "", fmt.Errorf("remove %s: %w", tap.Attrs().Name, err)
 		}
 		return tap.Attrs().Name, nil
 	}
-	return "", nil
+	return "", e.deleteTap(o)
 }
 
 // tapNamed is the quick way: one question to the kernel.
@@ -66,7 +66,7 @@ func (e *Ends) tapBehind(o Owner, _ string) (netlink.Link, error) {
 		return nil, err
 	}
 	mine := o.holds(tap.Attrs().Alias) || (unfinished(tap) && strings.HasPrefix(tap.Attrs().Name, "tap"))
-	if !mine || !crossed(tap, pod) {
+	if !mine || !o.crossed(tap, pod) {
 		return nil, nil
 	}
 	return tap, nil

@@ -26,6 +26,11 @@ func (e *Ends) createTaps(p *Plan) (tap, pod netlink.Link, err error) {
 	if pod, err = e.pod.LinkByName(p.Owner.Ifname); err != nil {
 		return nil, nil, fmt.Errorf("find %s in the pod: %w", p.Owner.Ifname, err)
 	}
+	if err = e.pod.LinkSetAlias(pod, p.Owner.String()); err != nil {
+		_ = e.pod.LinkDel(pod)
+		return nil, nil, fmt.Errorf("set the alias of %s: %w", p.Owner.Ifname, err)
+	}
+	pod.Attrs().Alias = p.Owner.String()
 	if err = addTap(p.Tap, netlink.TUNTAP_NO_PI); err == nil {
 		tap, err = e.host.LinkByName(p.Tap)
 	}
@@ -34,6 +39,12 @@ func (e *Ends) createTaps(p *Plan) (tap, pod netlink.Link, err error) {
 		return nil, nil, fmt.Errorf("create tap %s: %w", p.Tap, err)
 	}
 	return tap, pod, nil
+}
+
+// remains: the pod's end is one of ours whose other end is not there yet, or was removed
+// where nobody reached the pod.
+func (p *Plan) remains(pod netlink.Link) bool {
+	return isTap(pod) && (p.Owner.holds(pod.Attrs().Alias) || p.IO == IOTap && unfinished(pod))
 }
 
 // addTap makes a tap in the namespace of the calling thread.
@@ -50,15 +61,26 @@ func addTap(name string, flags netlink.TuntapFlag) error {
 
 // delete removes both ends. The kernel does it for a veth; the pod's end of a tap goes
 // first, so that the other, which says whose it is, is there while it is.
-func (e *Ends) delete(tap netlink.Link, ifname string) error {
-	if isTap(tap) && e.pod != nil {
-		pod, err := lookup(e.pod, ifname)
-		if err == nil && pod != nil && isTap(pod) {
-			err = e.pod.LinkDel(pod)
-		}
-		if err != nil {
-			return fmt.Errorf("remove %s in the pod: %w", ifname, err)
+func (e *Ends) delete(tap netlink.Link, o Owner) error {
+	if isTap(tap) {
+		if err := e.deleteTap(o); err != nil {
+			return err
 		}
 	}
 	return e.host.LinkDel(tap)
+}
+
+// deleteTap removes the pod's end of a tap, if that is what it is, and ours.
+func (e *Ends) deleteTap(o Owner) error {
+	if e.pod == nil {
+		return nil
+	}
+	pod, err := lookup(e.pod, o.Ifname)
+	if err == nil && pod != nil && isTap(pod) && o.holds(pod.Attrs().Alias) {
+		err = e.pod.LinkDel(pod)
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s in the pod: %w", o.Ifname, err)
+	}
+	return nil
 }

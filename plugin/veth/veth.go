@@ -22,7 +22,8 @@ var ErrNetns = errors.New("is no usable network namespace")
 
 // Owner is the attachment an interface belongs to. The host end carries it as
 // its alias, so that it can be found when nothing else is known. The agent adds,
-// after a space, what it must know again if it loses its ledger.
+// after a space, what it must know again if it loses its ledger. The pod's end of a
+// tap carries it too: the kernel does not know that the two belong together.
 type Owner struct {
 	ContainerID string
 	Ifname      string // inside the pod
@@ -180,11 +181,11 @@ func lookup(h *netlink.Handle, name string) (netlink.Link, error) {
 	return link, err
 }
 
-// crossed: the two links name each other as peers, or are taps, which cannot. Indexes
-// of different namespaces may coincide, so this alone proves nothing; see Owner.
-func crossed(tap, pod netlink.Link) bool {
+// crossed: the two links name each other as peers, or are taps, of which the pod's says
+// whose it is. Indexes of different namespaces may coincide, so this alone proves nothing.
+func (o Owner) crossed(tap, pod netlink.Link) bool {
 	if isTap(tap) && isTap(pod) {
-		return true
+		return o.holds(pod.Attrs().Alias)
 	}
 	return tap.Type() == "veth" && pod.Type() == "veth" &&
 		tap.Attrs().ParentIndex == pod.Attrs().Index && pod.Attrs().ParentIndex == tap.Attrs().Index
