@@ -59,7 +59,7 @@ test: deps cluster-deps ## everything: packages, build, unit and fuzz tests, int
 	$(MAKE) build all fuzz-smoke FUZZTIME=2s
 	$(MAKE) integration WORKERS=1
 	$(MAKE) integration WORKERS=2 MTU=9000 CYCLES=50 OUTAGE=5
-	$(MAKE) integration WORKERS=2 FABRIC_IO=afxdp TESTFLAGS="-run 'Fabric|Service|Paths|Frag|Wire|KillFastPath'"
+	$(MAKE) integration WORKERS=2 MTU=9000 FABRIC_IO=afxdp POD_IO=tap TESTFLAGS="-run 'Fabric|Service|Paths|Frag|Wire|KillFastPath'"
 	$(MAKE) cluster-smoke
 
 # WORKERS of each fast path, MTU of the underlay, FABRIC_IO (tcx or afxdp), POD_IO (veth or tap), CYCLES of ADD and DEL, OUTAGE

@@ -44,6 +44,7 @@ type Fabric struct {
 	attach  link.Link
 	limits  []string
 	loose   bool
+	single  bool // packets of several chunks are lost
 }
 
 // Open binds a socket to every queue of the fabric vif's device, without copying where
@@ -92,7 +93,7 @@ func isVeth(device string) (bool, error) {
 // bind opens the sockets, in the best mode that all queues have.
 func (f *Fabric) bind(cfg Config) error {
 	modes := []xsk.Mode{xsk.ZeroCopy, xsk.Copy}
-	if f.vif.MTU+packet.EthernetLen <= frame.ChunkSize-frame.Headroom {
+	if oneChunk(f.vif) {
 		modes = []xsk.Mode{xsk.ZeroCopy, xsk.ZeroCopySingle, xsk.Copy}
 	}
 	var refused error
@@ -100,6 +101,7 @@ func (f *Fabric) bind(cfg Config) error {
 		err := f.bindAll(cfg, mode)
 		if err == nil {
 			f.limits = append(f.limits, f.sockets[0].Limits()...)
+			f.single = mode == xsk.ZeroCopySingle
 			if mode == xsk.Copy {
 				f.limits = append(f.limits, fmt.Sprintf("The driver of %s cannot use the workers' memory (zero-copy AF_XDP: %v): the kernel copies each tunnel packet.", f.vif.Name, refused))
 			}
@@ -114,6 +116,9 @@ func (f *Fabric) bind(cfg Config) error {
 	}
 	return nil
 }
+
+// oneChunk says that every frame of the vif fits one chunk.
+func oneChunk(v table.Vif) bool { return v.MTU+packet.EthernetLen <= frame.ChunkSize-frame.Headroom }
 
 // bindAll opens a socket on queues 0, 1 and so on, until there is none.
 func (f *Fabric) bindAll(cfg Config, mode xsk.Mode) error {
@@ -156,13 +161,17 @@ func (f *Fabric) Listen() error {
 	return nil
 }
 
-// ErrMoved says that the fabric is another device now: that takes new sockets.
+// ErrMoved says that the fabric is another device now, or one for larger packets than
+// its sockets take: that takes new ones.
 var ErrMoved = errors.New("the fabric is another device now")
 
 // Update takes over the addresses of the vif.
 func (f *Fabric) Update(v table.Vif) error {
 	if v.Ifindex != f.vif.Ifindex || v.ID != f.vif.ID {
 		return fmt.Errorf("%w: %s, it was %s", ErrMoved, v.Name, f.vif.Name)
+	}
+	if f.single && !oneChunk(v) {
+		return fmt.Errorf("%w: its MTU is %d bytes, and the driver was to have packets of one buffer", ErrMoved, v.MTU)
 	}
 	want := map[uint32]fabricUs{}
 	for _, a := range v.Addrs {
