@@ -2,11 +2,15 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/integration/testbed"
 )
@@ -104,8 +108,19 @@ func TestTaps(t *testing.T) {
 		{n.Place, at(a, echoPort)}, {a.Place, echoVIP + ":7"}, {a.Place, testbed.OutsideAddress + ":" + echoPort},
 	} {
 		thereAndBack(t, c.from, c.to, 20<<20)
-		if reply, err := ask(c.from, c.to, randomBytes(1000)); err != nil && c.to != echoVIP+":7" {
-			t.Errorf("UDP from %s to %s: %d bytes, %v", c.from.Name, c.to, len(reply), err)
+		if c.to == echoVIP+":7" { // TCP alone
+			continue
+		}
+		for _, size := range []int{1000, 20000} { // whole, and in fragments
+			if reply, err := ask(c.from, c.to, randomBytes(size)); err != nil || len(reply) != size {
+				t.Errorf("UDP from %s to %s: %d bytes of %d, %v", c.from.Name, c.to, len(reply), size, err)
+			}
+		}
+		segments(t, c.from, c.to)
+	}
+	for _, p := range []*testbed.Pod{b, veth, far} {
+		if _, err := ask(a.Place, at(p, "9"), []byte("?")); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("a closed port of %s: %v", p.Name, err)
 		}
 	}
 	if err := l.Check(context.Background(), a); err != nil {
@@ -114,6 +129,7 @@ func TestTaps(t *testing.T) {
 	all := []*transfer{
 		startTransfer(t, a.Place, at(b, echoPort)), startTransfer(t, a.Place, at(veth, echoPort)),
 		startTransfer(t, a.Place, at(far, echoPort)), startTransfer(t, a.Place, echoVIP+":7"),
+		startTransfer(t, a.Place, six(b)), startTransfer(t, veth.Place, six(a)), startTransfer(t, n.Place, at(b, echoPort)),
 	}
 	allMove(t, all, patience)
 	killFastPath(t, n)
@@ -125,5 +141,53 @@ func TestTaps(t *testing.T) {
 	allMove(t, all, patience)
 	restartAgent(t, l, n)
 	allMove(t, all, patience)
+	if err := n.Agent.Kill(); err != nil { // and its fast path with it
+		t.Fatal(err)
+	}
+	killFastPath(t, n)
+	restartAgent(t, l, n)
+	allMove(t, all, 2*patience)
 	allFinish(t, all)
+}
+
+// segments sends a datagram after the other in one piece, which whoever stands where a
+// network card would cuts (UDP_SEGMENT), and wants all of them back.
+func segments(t *testing.T, from *testbed.Place, addr string) {
+	t.Helper()
+	c, err := from.Dial(&net.Dialer{}, "udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const size, count = 1200, 20
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	if err == nil {
+		err = errors.Join(raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT, size)
+		}), err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := randomBytes(size * count)
+	if _, err := c.Write(sent); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	missing := map[string]bool{}
+	for i := range count {
+		missing[string(sent[i*size:][:size])] = true
+	}
+	buf := make([]byte, 1<<16)
+	for len(missing) > 0 {
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Errorf("UDP in segments from %s to %s: %d of %d are missing: %v", from.Name, addr, len(missing), count, err)
+			return
+		}
+		if !missing[string(buf[:n])] {
+			t.Fatalf("UDP in segments from %s to %s: %d bytes that nobody sent", from.Name, addr, n)
+		}
+		delete(missing, string(buf[:n]))
+	}
 }
