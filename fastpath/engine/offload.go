@@ -15,6 +15,9 @@ import (
 // cacheFlows is the room in the kernel's flow cache: each direction of a flow takes one.
 const cacheFlows = 1 << 16
 
+// notesFile is where the offloader's notes are, beside the flow tables.
+const notesFile = "offloaded"
+
 // kernel is what the plane gives flows to.
 type kernel struct {
 	mode      admit.Mode
@@ -41,13 +44,18 @@ func openKernel(mode admit.Mode, cache *steer.Cache, memory *flowMemory, log *sl
 	if cache.Cap() == 0 {
 		return k
 	}
+	notes, _, err := memory.memory(notesFile, cache.Cap()*offloader.NoteSize)
+	if err != nil {
+		log.Warn("what the kernel forwards of a flow before a restart may be counted twice or not at all", "error", err)
+	}
 	desks, bell := desk.New(len(memory.tables))
-	k.offloader = offloader.New(offloader.Config{Cache: records{cache}, Desks: desks, Bell: bell, Flows: memory.tables, Log: log})
+	k.offloader = offloader.New(offloader.Config{Cache: records{cache}, Desks: desks, Bell: bell, Flows: memory.tables, Notes: notes, Log: log})
 	k.config = admit.Config{Mode: mode, Desks: desks, Slots: cache.Slots()}
 	return k
 }
 
-// begin tells the kernel of the network for the first time. Sockets are open.
+// begin tells the kernel of the network for the first time. Sockets are open, and no
+// worker turns yet.
 func (k *kernel) begin(t *table.Tables) {
 	if k.offloader != nil {
 		k.offloader.Begin(t)
@@ -65,7 +73,7 @@ func (k *kernel) status() control.OffloadStatus {
 	s := control.OffloadStatus{Mode: k.mode.String()}
 	if k.offloader != nil {
 		c := k.offloader.Counts()
-		s.Entries, s.Size = c.Entries, c.Size
+		s.Entries, s.Size, s.Packets, s.Bytes = c.Entries, c.Size, c.Packets, c.Bytes
 		s.Put, s.Deleted, s.Adopted, s.Refused, s.Vanished, s.Lost = c.Put, c.Deleted, c.Adopted, c.Refused, c.Vanished, c.Lost
 	}
 	return s

@@ -137,7 +137,7 @@ func (w *Worker) ask(slot uint32, e *flow.Entry, limit uint32) {
 func (w *Worker) actAge(from int, m *message, slot uint32) {
 	e := w.linked(slot, m.peer)
 	if e != nil {
-		e.TCP = entry.MergeTCP(e.TCP, m.tcp)
+		w.setTCP(slot, e, entry.MergeTCP(e.TCP, m.tcp))
 	}
 	if e != nil && entry.Idle(w.now, e.LastSeen) <= m.ticks {
 		w.tell(from, &message{kind: msgAlive, index: m.peer, peer: m.index, ticks: e.LastSeen, tcp: e.TCP.Reverse()})
@@ -158,7 +158,7 @@ func (w *Worker) actAlive(m *message, slot uint32) {
 	if e == nil {
 		return
 	}
-	e.TCP = entry.MergeTCP(e.TCP, m.tcp)
+	w.setTCP(slot, e, entry.MergeTCP(e.TCP, m.tcp))
 	if int32(m.ticks-e.LastSeen) > 0 {
 		e.LastSeen = m.ticks
 	}

@@ -22,14 +22,15 @@ type cache struct {
 	desks []*desk.Desk
 	begun bool
 
-	forwarded int // packets
+	forwarded int                     // packets
+	leaves    func(*packet.Info) bool // it leaves such packets to the worker
 }
 
 func newCache(b *bed, flows []*flow.Table) *cache {
 	c := &cache{Cache: fake.New(1 << 16)}
 	var bell <-chan struct{}
 	c.desks, bell = desk.New(len(flows))
-	c.Offloader = offloader.New(offloader.Config{Cache: c.Cache, Desks: c.desks, Bell: bell, Flows: flows, Log: slog.New(slog.DiscardHandler)})
+	c.Offloader = offloader.New(offloader.Config{Cache: c.Cache, Desks: c.desks, Bell: bell, Flows: flows, Notes: make(offloader.Notes, 64*offloader.NoteSize), Log: slog.New(slog.DiscardHandler)})
 	return c
 }
 
@@ -63,7 +64,7 @@ func (c *cache) forwards(n *node, frame []byte, l3 int) bool {
 	}
 	var in packet.Info
 	clear(frame[6:12])
-	if packet.ParseIP(frame, l3, len(frame)-l3, &in) != packet.FaultNone || !cacheable(&in) {
+	if packet.ParseIP(frame, l3, len(frame)-l3, &in) != packet.FaultNone || !cacheable(&in) || c.leaves != nil && c.leaves(&in) {
 		return false
 	}
 	k.Tuple = in.Tuple

@@ -124,7 +124,7 @@ func (w *Worker) act(from int, m *message) {
 		}
 	case msgTCP:
 		if e := w.linked(slot, m.peer); e != nil {
-			e.TCP = entry.MergeTCP(e.TCP, m.tcp)
+			w.setTCP(slot, e, entry.MergeTCP(e.TCP, m.tcp))
 		}
 	case msgAge:
 		w.actAge(from, m, slot)
@@ -238,7 +238,7 @@ func (w *Worker) mirrorTCP(slot uint32, e *flow.Entry) {
 		return
 	}
 	if r := w.linked(at, mine); r != nil {
-		r.TCP = entry.MergeTCP(r.TCP, e.TCP.Reverse())
+		w.setTCP(at, r, entry.MergeTCP(r.TCP, e.TCP.Reverse()))
 	}
 }
 

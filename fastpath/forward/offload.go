@@ -21,7 +21,7 @@ func (w *Worker) offload(p *pkt, slot uint32, e *flow.Entry) {
 	if other != flow.NoReverse && owner != w.id {
 		mate = flow.NoReverse
 	}
-	in := admit.Packet{Packet: &p.Packet, Frame: p.data()[p.off:], Total: p.total}
+	in := admit.Packet{Packet: &p.Packet, Data: p.data(), Off: p.off, Total: p.total}
 	switch w.admit.Consider(&in, slot, mate, w.view.NH(table.NextHopID(e.NH)), w.view.Now) {
 	case admit.Late:
 		w.drop(p, reason.HandOver)
@@ -50,15 +50,28 @@ func (w *Worker) offloads() {
 		return
 	}
 	w.admit.Look(w.view.Now)
+	w.hear()
+}
+
+// hear takes in a batch of news, and reports whether there may be more.
+func (w *Worker) hear() bool {
 	var n desk.News
 	for range batchSize {
-		slot, ok := w.admit.News(&n, w.view.Now)
-		if !ok {
-			return
+		if !w.admit.News(&n, w.view.Now) {
+			return false
 		}
-		in, out := w.count.vif(table.VifID(n.Vif)), w.count.vif(w.view.NH(table.NextHopID(w.flows.Entry(slot).NH)).Vif)
-		in.RxPackets, in.RxBytes = in.RxPackets+n.Packets, in.RxBytes+n.Bytes
-		out.TxPackets, out.TxBytes = out.TxPackets+n.Packets, out.TxBytes+n.Bytes
+		in, out := w.count.vif(table.VifID(n.Path.In)), w.count.vif(table.VifID(n.Path.Out))
+		in.RxPackets, in.RxBytes = in.RxPackets+n.Packets, in.RxBytes+n.Bytes+n.Packets*uint64(n.Path.InBytes)
+		out.TxPackets, out.TxBytes = out.TxPackets+n.Packets, out.TxBytes+n.Bytes+n.Packets*uint64(n.Path.OutBytes)
+	}
+	return true
+}
+
+// Hear takes in all that there is to hear from the kernel now, for somebody who is about
+// to read counters.
+func (w *Worker) Hear() {
+	for more := w.admit != nil; more; {
+		w.Do(func() { more = w.hear() })
 	}
 }
 

@@ -93,8 +93,17 @@ func (w *Worker) tcp(slot uint32, e *flow.Entry, flags uint8) {
 	if next == e.TCP {
 		return
 	}
-	e.TCP = next
+	w.setTCP(slot, e, next)
 	w.mirrorTCP(slot, e)
+}
+
+// setTCP moves the state of one direction. What is over leaves the kernel at once: the
+// same ports may soon be another connection's, with another backend.
+func (w *Worker) setTCP(slot uint32, e *flow.Entry, s flow.TCPState) {
+	e.TCP = s
+	if s.Over() {
+		w.cancel(slot)
+	}
 }
 
 // obey copies the entry's decision into the packet.

@@ -48,6 +48,10 @@ func (s *Slot) Begin() (turn uint16) {
 // flushed, or dropped. Of the owner alone.
 func (s *Slot) Sent(n uint64) { atomic.StoreUint64(&s.Done, s.Done+n) }
 
+// Met says that the kernel has counted frames of the running turn: packets of the flow
+// come to it, and are such as it forwards.
+func (s *Slot) Met() bool { return atomic.LoadUint64(&s.Up) != 0 }
+
 // Taken says that the kernel forwards the flow of the running turn.
 func (s *Slot) Taken() bool { return atomic.LoadUint32(&s.Active) == s.Turn }
 

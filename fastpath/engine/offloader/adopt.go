@@ -18,19 +18,25 @@ func (o *Offloader) adopts(t *table.Tables, r *offload.Record) bool {
 
 // adopt takes over the flows of the cache whose entries were taken over too. Of those
 // that were changing hands nobody knows how far they were: they go up again. How
-// much of a flow its entry had heard of is not known either, but that it had not
-// heard more than it counts.
+// much of a flow its entry had heard of is noted.
 func (o *Offloader) adopt(t *table.Tables) {
 	var strangers []offload.Key
 	var dead []uint32
+	noted := o.noted()
 	err := o.Cache.Records(func(r *offload.Record) {
 		if !o.adopts(t, r) {
 			strangers = append(strangers, r.Key)
 			return
 		}
-		e, _, _ := o.entry(r.Index)
-		k := &kept{key: r.Key, index: r.Index, vif: uint32(receiver(t, r.From)), found: o.round, heard: r.Stats}
-		k.heard.Packets, k.heard.Bytes = min(r.Packets, e.Packets), min(r.Bytes, e.Bytes)
+		k := &kept{key: r.Key, index: r.Index, path: path(t, uint32(receiver(t, r.From)), &r.Flow), found: o.round, last: r.Stats, heard: r.Stats}
+		if at, ok := noted[r.Index]; ok {
+			delete(noted, r.Index)
+			k.note = at
+			_, k.heard.Packets, k.heard.Bytes, _ = o.Notes.get(at)
+		} else {
+			o.note(k)
+			o.Notes.set(k.note, k.index, r.Packets, r.Bytes)
+		}
 		o.byKey[k.key], o.byIndex[k.index] = k, k
 		o.count.Adopted++
 		// What its scope and next hop were may be no more: update does not come there.
@@ -44,6 +50,10 @@ func (o *Offloader) adopt(t *table.Tables) {
 	if err != nil {
 		o.failed("read the flows of the predecessor", err)
 	}
+	for _, at := range noted { // of flows that are not there
+		o.Notes.clear(at)
+		o.free = append(o.free, at)
+	}
 	for _, key := range strangers {
 		if _, err := o.Cache.Delete(key); err != nil {
 			o.failed("delete a flow of the predecessor", err)
@@ -53,6 +63,18 @@ func (o *Offloader) adopt(t *table.Tables) {
 		if err := o.Cache.RemoveNextHops(dead); err != nil {
 			o.failed("remove next hops of the predecessor", err)
 		}
+	}
+}
+
+// settle makes entries forget that they were given to the kernel, unless they are there
+// still.
+func (o *Offloader) settle() {
+	for worker, t := range o.Flows {
+		t.Scan(t.Slots(), func(slot uint32, e *flow.Entry) {
+			if e.Flags&flow.FlagOffloaded != 0 && o.byIndex[flow.Index(worker, slot)] == nil {
+				e.Flags &^= flow.FlagOffloaded | flow.FlagBulk
+			}
+		})
 	}
 }
 

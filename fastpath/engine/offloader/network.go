@@ -4,17 +4,21 @@ import (
 	"slices"
 
 	"github.com/vragent/vragent/fastpath/offload"
+	"github.com/vragent/vragent/fastpath/offload/desk"
+	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
 // Begin tells the cache of the network for the first time, and takes over the flows
 // that a predecessor left. Workers must be ready to receive: from here on packets of
-// flows that were decided under other generations, all of them, come up.
+// flows that were decided under other generations, all of them, come up. But they must
+// not turn yet: this once their tables are written to.
 func (o *Offloader) Begin(t *table.Tables) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tables = t
 	o.adopt(t)
+	o.settle()
 	o.update(new(table.Tables), t)
 	if err := o.Cache.SetPeers(t.Peers()); err != nil {
 		o.failed("set peers", err)
@@ -123,6 +127,19 @@ func nextHop(t *table.Tables, n *table.NH) (hop offload.NextHop, ok bool) {
 		return hop, false
 	}
 	return hop, true
+}
+
+// path is what a flow is counted under that vif receives.
+func path(t *table.Tables, vif uint32, f *offload.Flow) desk.Path {
+	nh := t.NH(table.NextHopID(f.NH))
+	p := desk.Path{In: vif, Out: uint32(nh.Vif), InBytes: packet.EthernetLen, OutBytes: packet.EthernetLen}
+	if f.From&offload.FromLabel != 0 {
+		p.InBytes += packet.TunnelLen
+	}
+	if nh.Type == table.NHTunnel {
+		p.OutBytes += packet.TunnelLen
+	}
+	return p
 }
 
 // expel removes the flows that come from interfaces and labels which are gone or lead

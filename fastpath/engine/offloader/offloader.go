@@ -51,7 +51,8 @@ type Config struct {
 	Cache Cache
 	Desks []*desk.Desk
 	Bell  <-chan struct{}
-	Flows []*flow.Table // of the workers; only read
+	Flows []*flow.Table // of the workers; only read, once Begin has returned
+	Notes Notes         // NoteSize for each flow that fits
 	Log   *slog.Logger
 }
 
@@ -65,6 +66,8 @@ type Offloader struct {
 	tables  *table.Tables // as the cache knows them; nil: it was not told yet
 	byKey   map[offload.Key]*kept
 	byIndex map[uint32]*kept // of the user plane's entry
+	free    []int            // places in Notes
+	owed    []desk.News      // last words about flows that a worker had no room for
 	round   uint64           // of passes
 	count   Counts
 	failing string // what the kernel refused last, for Limits
@@ -74,14 +77,18 @@ type Offloader struct {
 type kept struct {
 	key   offload.Key
 	index uint32
-	vif   uint32 // that receives it
-	heard offload.Stats
-	found uint64 // the last pass that found it
+	path  desk.Path
+	last  offload.Stats // as the last pass found it
+	heard offload.Stats // what its worker knows of
+	note  int           // place in Notes
+	since uint64        // when a pass found it first, ns
+	found uint64        // the last pass that found it
 }
 
 // Counts are since the start.
 type Counts struct {
 	Put, Deleted, Adopted, Refused, Vanished, Lost uint64
+	Packets, Bytes                                 uint64 // forwarded
 	Entries, Size                                  int
 }
 
@@ -168,24 +175,30 @@ func (o *Offloader) put(order *desk.Order) {
 		k = nil
 	}
 	if k == nil {
-		k = &kept{key: f.Key, index: f.Index, vif: order.Vif}
+		k = &kept{key: f.Key, index: f.Index, note: noNote}
 	}
 	k.found = o.round
 	if o.tables == nil || !holds(o.tables, f, table.NextHopID(order.Via)) {
 		o.remove(k, true)
 		return
 	}
+	k.path = path(o.tables, order.Vif, f)
 	if err := o.Cache.Put(f); err != nil {
 		o.count.Refused++
 		o.remove(k, true)
-		if errors.Is(err, offload.ErrFull) {
+		switch {
+		case errors.Is(err, offload.ErrFull):
 			o.full(true)
-		} else if !errors.Is(err, offload.ErrNextHop) { // gone meanwhile
+		case errors.Is(err, offload.ErrNextHop), errors.Is(err, offload.ErrUnsupported): // gone meanwhile; nothing is wrong
+		default:
 			o.failed("put a flow", err)
 		}
 		return
 	}
 	o.count.Put++
+	if o.byKey[k.key] != k {
+		o.note(k)
+	}
 	o.byKey[k.key], o.byIndex[k.index] = k, k
 	if len(o.byKey) >= o.Cache.Cap() {
 		o.full(true)
@@ -204,33 +217,53 @@ func (o *Offloader) remove(k *kept, out bool) {
 	stats, err := o.Cache.Delete(k.key)
 	if err != nil {
 		o.failed("delete a flow", err) // a later pass finds it
-		stats = k.heard
+	}
+	if stats == (offload.Stats{}) {
+		stats = k.last // it was not there any more
 	}
 	if o.byKey[k.key] == k {
 		o.count.Deleted++
 	}
 	delete(o.byKey, k.key)
 	delete(o.byIndex, k.index)
-	o.tell(k, stats, out)
+	o.forget(k)
+	if n := o.news(k, stats, out); out || n.Packets != 0 {
+		if !o.push(n) {
+			o.owed = append(o.owed, n)
+		}
+	}
 }
 
 // tell says to the worker what the kernel has forwarded since it heard last. When it
-// does not listen, the next news say it.
-func (o *Offloader) tell(k *kept, s offload.Stats, out bool) {
-	if !out && s.Packets == k.heard.Packets {
-		return
+// does not listen, the next pass does.
+func (o *Offloader) tell(k *kept) {
+	if n := o.news(k, k.last, false); n.Packets != 0 && o.push(n) {
+		k.heard = k.last
+		o.Notes.set(k.note, k.index, k.heard.Packets, k.heard.Bytes)
 	}
-	worker, _ := flow.Split(k.index)
-	if worker >= len(o.Desks) {
-		return
+}
+
+// news is what the worker does not know yet. An entry that has counted less than it
+// knows of was made anew.
+func (o *Offloader) news(k *kept, s offload.Stats, out bool) desk.News {
+	if s.Packets < k.heard.Packets || s.Bytes < k.heard.Bytes {
+		k.heard = offload.Stats{}
 	}
-	n := desk.News{
-		Out: out, Index: k.index, Tuple: k.key.Tuple, Vif: k.vif, Seen: s.LastSeen,
+	return desk.News{
+		Out: out, Index: k.index, Tuple: k.key.Tuple, Path: k.path, Seen: s.LastSeen,
 		Packets: s.Packets - k.heard.Packets, Bytes: s.Bytes - k.heard.Bytes,
 	}
-	if o.Desks[worker].News.Push(n) {
-		k.heard = s
+}
+
+// push reports whether the worker's desk had room.
+func (o *Offloader) push(n desk.News) bool {
+	worker, _ := flow.Split(n.Index)
+	if worker < len(o.Desks) && !o.Desks[worker].News.Push(n) {
+		return false
 	}
+	o.count.Packets += n.Packets
+	o.count.Bytes += n.Bytes
+	return true
 }
 
 // full tells the workers whether asking is of use.

@@ -1,6 +1,8 @@
 package offloader
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/fastpath/flow"
@@ -12,11 +14,12 @@ const idle = 10e9
 
 // Pass goes through the cache: the workers hear what was forwarded, and whatever is
 // in the cache for no entry goes, whyever its deletion was not heard of. Run calls it
-// every second; now is CLOCK_MONOTONIC.
+// every second, and whoever wants to read counters may; now is CLOCK_MONOTONIC.
 func (o *Offloader) Pass(now uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.round++
+	o.owed = slices.DeleteFunc(o.owed, o.push)
 	var orphans []offload.Key
 	err := o.Cache.Records(func(r *offload.Record) {
 		k := o.byKey[r.Key]
@@ -24,8 +27,10 @@ func (o *Offloader) Pass(now uint64) {
 			orphans = append(orphans, r.Key)
 			return
 		}
-		k.found = o.round
-		o.tell(k, r.Stats, false)
+		k.found, k.last = o.round, r.Stats
+		if k.since == 0 {
+			k.since = now
+		}
 	})
 	if err != nil {
 		o.failed("read the flows", err)
@@ -36,6 +41,12 @@ func (o *Offloader) Pass(now uint64) {
 			o.failed("delete a flow", err)
 		}
 	}
+	o.sort(now)
+}
+
+// sort tells the workers what the pass has found, and removes what is not to stay.
+// It goes in no order: when a desk has no room, each time others wait.
+func (o *Offloader) sort(now uint64) {
 	crowded := len(o.byKey) > o.Cache.Cap()*7/8
 	for _, k := range o.byKey {
 		switch {
@@ -44,8 +55,10 @@ func (o *Offloader) Pass(now uint64) {
 			o.remove(k, true)
 		case !o.wanted(k):
 			o.remove(k, false)
-		case crowded && k.heard.LastSeen+idle < now:
+		case crowded && max(k.since, k.last.LastSeen)+idle < now:
 			o.remove(k, true)
+		default:
+			o.tell(k)
 		}
 	}
 	if len(o.byKey) < o.Cache.Cap()*15/16 {

@@ -46,6 +46,9 @@ const (
 	oneWay = 2 * bulk.Sample
 	// refused is how long a flow rests that the cache did not take. ns.
 	refused = 5e9
+	// left is how long a flow rests whose packets the kernel leaves to the worker, or
+	// seems to: an order that is late looks like that. ns.
+	left = 100e6
 	// drainFor is how long after a forced hand-over packets may still be under way. ns.
 	drainFor = 50e6
 )
@@ -114,9 +117,12 @@ func (m Mode) Mask() uint32 {
 // Packet is a packet of an established flow, as it came.
 type Packet struct {
 	*decide.Packet
-	Frame []byte // from Ethernet on
+	Data  []byte // its first buffer
+	Off   int    // where Ethernet begins there
 	Total int    // bytes, of all its buffers
 }
+
+func (p *Packet) frame() []byte { return p.Data[p.Off:] }
 
 // Verdict is what becomes of a packet that the worker was about to send.
 type Verdict uint8
@@ -134,10 +140,10 @@ func (a *Admission) Consider(p *Packet, slot uint32, mate uint32, nh *table.NH, 
 	switch {
 	case p.Info.Frag != packet.FragNone:
 	case e.Flags&flow.FlagOffloaded != 0:
-		if a.cameUp(slot, e, p.Frame, now) {
+		if a.cameUp(p, slot, e, now) {
 			return Late
 		}
-	case steered(p.Frame) && a.wants(slot, e, mate, now) && a.order(p, slot, e, nh, now):
+	case steered(p.frame()) && a.wants(slot, e, mate, now) && a.order(p, slot, e, nh, now):
 		return Ordered
 	}
 	return Nothing
@@ -181,6 +187,9 @@ func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, n
 		return false
 	}
 	to := a.flows.Translated(slot)
+	if !possible(p, &to) {
+		return false
+	}
 	order := desk.Order{Vif: uint32(p.Vif.ID), Flow: offload.Flow{
 		Key: offload.Key{Tuple: p.Info.Tuple}, To: to,
 		NH: e.NH, Scope: cold.Scope, Gen: cold.Gen, Index: flow.Index(a.worker, slot),
@@ -200,12 +209,12 @@ func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, n
 		if f.Handover, f.Turn, ok = a.turns.Begin(slot, now); !ok {
 			return false // many change hands just now: it comes again
 		}
+	} else {
+		a.turns.End(slot)
 	}
 	e.Flags = e.Flags&^flow.FlagBulk | flow.FlagOffloaded // before the offloader can look
 	if !a.push(&order) {
-		if !forced {
-			a.turns.Cancel(f.Handover)
-		}
+		a.turns.End(slot)
 		e.Flags = e.Flags&^flow.FlagOffloaded | flow.FlagBulk
 		return false
 	}
@@ -215,13 +224,24 @@ func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, n
 	return true
 }
 
+// possible says that the kernel forwards packets like p. A sum that is not there
+// cannot be changed. What goes to the port of tunnels is looked at packet by
+// packet: which addresses are nodes' changes.
+func possible(p *Packet, to *packet.Tuple) bool {
+	if to.Proto != packet.ProtoUDP {
+		return true
+	}
+	sum := p.Data[p.Info.L4+6 : p.Info.L4+8]
+	return to.Dport != packet.TunnelPort && (sum[0]|sum[1] != 0 || *to == p.Info.Tuple)
+}
+
 // origin reads where a flow comes from: Key.From, and the next hop that leads to.
 func (p *Packet) origin() (from, via uint32) {
 	if !p.Fabric {
 		return uint32(p.Vif.ID), uint32(p.KeyNH)
 	}
 	var outer packet.Tunnel
-	packet.ParseTunnel(p.Frame, p.Total, &outer) // went well before
+	packet.ParseTunnel(p.frame(), p.Total, &outer) // went well before
 	return offload.FromLabel | outer.Label, uint32(p.Label)
 }
 
@@ -243,17 +263,24 @@ func (a *Admission) push(o *desk.Order) bool {
 
 // Cancel takes a flow that goes out of the kernel.
 func (a *Admission) Cancel(slot uint32) {
+	a.turns.End(slot)
+	if a.drain.slot == slot {
+		a.drain.until = 0
+	}
 	a.push(&desk.Order{Delete: true, Flow: offload.Flow{Key: offload.Key{Tuple: a.flows.Key(slot).Tuple}, Index: flow.Index(a.worker, slot)}})
 }
 
 // cameUp is for a packet of a flow that was given to the kernel: it was under way, or
 // is one that the kernel leaves to us, or the kernel does not have the flow. drop:
-// it is one of those that must not arrive any more.
-func (a *Admission) cameUp(slot uint32, e *flow.Entry, frame []byte, now uint64) (drop bool) {
+// it is one of those that must not arrive any more. The first and last packets of a
+// connection the kernel leaves to us always: they are never late.
+func (a *Admission) cameUp(p *Packet, slot uint32, e *flow.Entry, now uint64) (drop bool) {
 	switch {
+	case p.Info.TCPFlags&(packet.SYN|packet.FIN|packet.RST) != 0:
 	case a.drain.slot == slot && now < a.drain.until:
 		return true
-	case a.turns.Count(frame):
+	case a.turns.Count(p.frame()):
+	case a.turns.Miss(slot):
 	case e.Every(bulk.Sample-1) && a.meter.Bulk(slot, now, a.flows.Packets(slot), e.Bytes):
 		again(e)
 	}
@@ -263,10 +290,19 @@ func (a *Admission) cameUp(slot uint32, e *flow.Entry, frame []byte, now uint64)
 // again has a flow ordered anew with its next packet.
 func again(e *flow.Entry) { e.Flags = e.Flags&^flow.FlagOffloaded | flow.FlagBulk }
 
-// failed is for a flow whose turn came to nothing.
-func (a *Admission) failed(slot uint32) {
+// failed is for a flow whose turn came to nothing. Only one that the kernel would
+// forward, if it rested, is forced over in the end.
+func (a *Admission) failed(slot uint32, how handover.Outcome, now uint64) {
 	e := a.flows.Entry(slot)
-	if e.Used == 0 || e.Flags&flow.FlagOffloaded == 0 {
+	switch {
+	case e.Used == 0 || e.Flags&flow.FlagOffloaded == 0:
+		return
+	case how == handover.Rested:
+		again(e)
+		return
+	case how == handover.Left:
+		e.Flags &^= flow.FlagOffloaded | flow.FlagBulk
+		a.meter.Rest(slot, now+left)
 		return
 	}
 	t := &a.tries[slot%uint32(len(a.tries))]
@@ -291,30 +327,31 @@ func (a *Admission) tried(slot uint32) uint16 {
 	return t.n
 }
 
-// News takes the next news of a flow that is still there into its entry.
-func (a *Admission) News(n *desk.News, now uint64) (slot uint32, ok bool) {
-	for a.desk.News.Pop(n) {
-		_, slot := flow.Split(n.Index)
-		e := a.flows.Entry(slot)
-		if e.Used == 0 || a.flows.Key(slot).Tuple != n.Tuple {
-			continue
-		}
-		a.flows.Count(slot, e, n.Packets, n.Bytes)
-		if seen := uint32(n.Seen >> entry.TickShift); n.Seen != 0 && int32(seen-e.LastSeen) > 0 {
-			e.LastSeen = seen
-		}
-		if n.Out {
-			a.out(slot, e, now)
-		}
-		return slot, true
+// News takes the next news, into the entry of its flow if that is still there.
+func (a *Admission) News(n *desk.News, now uint64) bool {
+	if !a.desk.News.Pop(n) {
+		return false
 	}
-	return 0, false
+	_, slot := flow.Split(n.Index)
+	e := a.flows.Entry(slot)
+	if e.Used == 0 || a.flows.Key(slot).Tuple != n.Tuple {
+		return true
+	}
+	a.flows.Count(slot, e, n.Packets, n.Bytes)
+	if seen := uint32(n.Seen >> entry.TickShift); n.Seen != 0 && int32(seen-e.LastSeen) > 0 {
+		e.LastSeen = seen
+	}
+	if n.Out {
+		a.out(slot, e, now)
+	}
+	return true
 }
 
 // out is for a flow that the kernel did not take or does not have any more.
 func (a *Admission) out(slot uint32, e *flow.Entry, now uint64) {
 	e.Flags &^= flow.FlagOffloaded | flow.FlagBulk
 	a.meter.Rest(slot, now+refused)
+	a.turns.End(slot)
 	if a.drain.slot == slot {
 		a.drain.until = 0
 	}
@@ -322,8 +359,8 @@ func (a *Admission) out(slot uint32, e *flow.Entry, now uint64) {
 
 // Look ends the hand-overs that have come to an end, well or not.
 func (a *Admission) Look(now uint64) {
-	for slot, ok := a.turns.Next(now); ok; slot, ok = a.turns.Next(now) {
-		a.failed(slot)
+	for slot, how := a.turns.Next(now); how != handover.None; slot, how = a.turns.Next(now) {
+		a.failed(slot, how, now)
 	}
 }
 

@@ -29,8 +29,9 @@ type Turns struct {
 }
 
 type turn struct {
-	flow  uint32 // slot of its entry
-	began uint64 // ns
+	flow   uint32 // slot of its entry
+	missed bool   // packets of it came without a mark
+	began  uint64 // ns
 }
 
 // New returns the turns of a worker.
@@ -42,8 +43,9 @@ func New(slots []offload.Slot, worker int) *Turns {
 	return t
 }
 
-// Begin takes a slot for a flow. ok is false when all are in use.
+// Begin takes a slot for a flow, whose last turn ends. ok is false when all are in use.
 func (t *Turns) Begin(flow uint32, now uint64) (slot, number uint16, ok bool) {
+	t.End(flow)
 	i := bits.TrailingZeros32(^t.used)
 	if i >= Each || t.slots == nil {
 		return 0, 0, false
@@ -55,8 +57,27 @@ func (t *Turns) Begin(flow uint32, now uint64) (slot, number uint16, ok bool) {
 	return slot, t.slots[slot].Begin(), true
 }
 
-// Cancel ends the turn of a slot that Begin returned.
-func (t *Turns) Cancel(slot uint16) { t.used &^= 1 << (slot - t.first) }
+// End gives up the turn of a flow, if it has one: it is out of the cache, or another
+// turn of its begins, or its entry is another's now.
+func (t *Turns) End(flow uint32) {
+	for u := t.used; u != 0; u &= u - 1 {
+		if i := bits.TrailingZeros32(u); t.turns[i].flow == flow {
+			t.used &^= 1 << i
+			t.dirty &^= 1 << i
+		}
+	}
+}
+
+// Miss notes a frame of a flow that bore no mark, and tells whether a turn of the flow is
+// under way.
+func (t *Turns) Miss(flow uint32) (under bool) {
+	for u := t.used; u != 0; u &= u - 1 {
+		if i := bits.TrailingZeros32(u); t.turns[i].flow == flow {
+			t.turns[i].missed, under = true, true
+		}
+	}
+	return under
+}
 
 // Count notes a frame that is about to leave, and tells whether it bore a mark.
 func (t *Turns) Count(frame []byte) bool {
@@ -85,9 +106,19 @@ func (t *Turns) Flush() {
 	t.dirty = 0
 }
 
+// Outcome says how a turn has failed.
+type Outcome uint8
+
+const (
+	None   Outcome = iota // none has
+	Rested                // no packet came
+	Busy                  // packets came, and there was always one under way
+	Left                  // packets came, and the kernel left them all to the worker
+)
+
 // Next frees the slots of flows that the kernel has taken, and returns a flow whose
 // turn has failed, until there is none.
-func (t *Turns) Next(now uint64) (flow uint32, ok bool) {
+func (t *Turns) Next(now uint64) (flow uint32, how Outcome) {
 	for u := t.used; u != 0; u &= u - 1 {
 		i := bits.TrailingZeros32(u)
 		switch {
@@ -95,8 +126,18 @@ func (t *Turns) Next(now uint64) (flow uint32, ok bool) {
 			t.used &^= 1 << i
 		case now-t.turns[i].began > patience:
 			t.used &^= 1 << i
-			return t.turns[i].flow, true
+			return t.turns[i].flow, t.outcome(i)
 		}
 	}
-	return 0, false
+	return 0, None
+}
+
+func (t *Turns) outcome(i int) Outcome {
+	switch {
+	case t.slots[int(t.first)+i].Met():
+		return Busy
+	case t.turns[i].missed:
+		return Left
+	}
+	return Rested
 }

@@ -61,13 +61,13 @@ func TestTakesOver(t *testing.T) {
 		turns.Count(b)
 	}
 	turns.Flush()
-	if _, failed := turns.Next(1); failed || turns.Idle() {
+	if _, how := turns.Next(1); how != None || turns.Idle() {
 		t.Error("the turn ends before the kernel has begun")
 	}
 	if k.packet() != nil {
 		t.Error("the kernel does not begin though nothing is under way")
 	}
-	if _, failed := turns.Next(2); failed || !turns.Idle() {
+	if _, how := turns.Next(2); how != None || !turns.Idle() {
 		t.Error("the slot is still in use")
 	}
 }
@@ -80,10 +80,10 @@ func TestFails(t *testing.T) {
 	k := begin(t, turns, slots, 9, 0)
 	k.packet() // lost
 	late := k.packet()
-	if _, failed := turns.Next(patience); failed {
+	if _, how := turns.Next(patience); how != None {
 		t.Error("no patience")
 	}
-	if flow, failed := turns.Next(patience + 1); !failed || flow != 9 || !turns.Idle() {
+	if flow, how := turns.Next(patience + 1); how != Busy || flow != 9 || !turns.Idle() {
 		t.Error("the turn has not failed")
 	}
 	k2 := begin(t, turns, slots, 9, 0)
@@ -111,14 +111,14 @@ func TestSlots(t *testing.T) {
 	a, b := New(slots, 0), New(slots, 1)
 	seen := map[uint16]bool{0: true}
 	for _, turns := range []*Turns{a, b} {
-		for range Each {
-			n, _, ok := turns.Begin(1, 0)
+		for flow := range uint32(Each) {
+			n, _, ok := turns.Begin(flow, 0)
 			if !ok || seen[n] {
 				t.Fatalf("slot %d, %v", n, ok)
 			}
 			seen[n] = true
 		}
-		if _, _, ok := turns.Begin(1, 0); ok {
+		if _, _, ok := turns.Begin(Each, 0); ok {
 			t.Error("more slots than there are")
 		}
 	}
@@ -130,8 +130,57 @@ func TestSlots(t *testing.T) {
 	if _, _, ok := New(slots[:10], 0).Begin(1, 0); ok {
 		t.Error("uses slots that are not there")
 	}
-	a.Cancel(5)
-	if n, _, ok := a.Begin(1, 0); !ok || n != 5 {
-		t.Error("a cancelled slot is not free")
+	a.End(5)
+	if n, _, ok := a.Begin(Each, 0); !ok || n != a.first+5 {
+		t.Error("the slot of a turn that was given up is not free")
+	}
+}
+
+// A flow has one turn: when another begins, or its entry is another's, the end of the
+// first concerns nobody, and what was counted in it is not told any more.
+func TestOneTurn(t *testing.T) {
+	slots := make([]offload.Slot, offload.MaxSlots)
+	turns := New(slots, 0)
+	k := begin(t, turns, slots, 9, 0)
+	turns.Count(k.packet())
+	again := begin(t, turns, slots, 9, patience)
+	turns.Flush()
+	if again.slot.Done != 0 {
+		t.Error("a frame of the turn before counts")
+	}
+	if _, how := turns.Next(patience + 1); how != None {
+		t.Error("the turn before has failed, which nobody asked for any more")
+	}
+	turns.End(9)
+	if _, how := turns.Next(3 * patience); how != None || !turns.Idle() {
+		t.Error("a turn that was given up has failed")
+	}
+}
+
+// Why a turn has failed: no packet came, none was counted by the kernel, or some were.
+func TestOutcome(t *testing.T) {
+	for _, c := range []struct {
+		missed, counted bool
+		want            Outcome
+	}{{false, false, Rested}, {true, false, Left}, {false, true, Busy}, {true, true, Busy}} {
+		slots := make([]offload.Slot, offload.MaxSlots)
+		turns := New(slots, 0)
+		turns.Begin(8, 0)
+		k := begin(t, turns, slots, 9, 0)
+		turns.End(8)
+		if c.missed {
+			turns.Miss(9)
+		}
+		turns.Miss(10)
+		if c.counted {
+			k.packet()
+		}
+		if flow, how := turns.Next(patience + 1); flow != 9 || how != c.want {
+			t.Errorf("%+v: flow %d, outcome %d", c, flow, how)
+		}
+		turns.Begin(9, 0)
+		if _, how := turns.Next(patience + 1); how != Rested {
+			t.Errorf("%+v: the next turn begins with what the last saw: %d", c, how)
+		}
 	}
 }

@@ -62,12 +62,13 @@ func (c *Cache) SetNextHops(hops []offload.NextHop) error {
 	if c.capacity == 0 {
 		return nil
 	}
+	var all error // the others change all the same: what the kernel has of them is old
 	for i := range hops {
-		if err := c.setHop(&hops[i]); err != nil {
-			return fmt.Errorf("offload next hop %d: %w", hops[i].ID, err)
+		if err := c.setHop(&hops[i]); err != nil && all == nil {
+			all = fmt.Errorf("offload next hop %d: %w", hops[i].ID, err)
 		}
 	}
-	return nil
+	return all
 }
 
 func (c *Cache) setHop(n *offload.NextHop) error {
@@ -92,13 +93,13 @@ func (c *Cache) setHop(n *offload.NextHop) error {
 		if len(c.free) == 0 {
 			return offload.ErrFull
 		}
-		at = c.free[len(c.free)-1]
+		at = c.free[0] // free for longest: no program that began before it was given up still reads it
 	}
 	if err := c.maps.NextHops.Put(at, h); err != nil {
 		return err
 	}
 	if !ok {
-		c.free = c.free[:len(c.free)-1]
+		c.free = c.free[1:]
 		c.hops[n.ID] = at
 	}
 	return nil

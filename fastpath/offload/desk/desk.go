@@ -24,6 +24,10 @@ type Order struct {
 	Vif, Via uint32
 }
 
+// Path is where a flow's packets are counted beside its entry: the vifs that receive
+// and send them, and what stands there before each IP packet, in bytes.
+type Path struct{ In, Out, InBytes, OutBytes uint32 }
+
 // News is what became of a flow in the cache. It is meant for the entry at Index if
 // that is of Tuple: slots are used again.
 type News struct {
@@ -32,7 +36,7 @@ type News struct {
 	Out     bool
 	Index   uint32
 	Tuple   packet.Tuple
-	Vif     uint32 // that received it
+	Path    Path
 	Packets uint64 // forwarded by the kernel since the last news
 	Bytes   uint64
 	Seen    uint64 // CLOCK_MONOTONIC, ns; 0: not seen
