@@ -280,7 +280,8 @@ func fastPathStatus() *control.Status {
 				Loops: 1000, Sleeps: 50, Flows: 2, FlowSize: 131072, FreeFrames: 4000, LastAliveMS: 1},
 			{Worker: 1, Core: -1, Drops: 7, Flows: 1, FlowSize: 131072, FreeFrames: 4096, LastAliveMS: 12},
 		},
-		Limits: []string{"This kernel takes 32 frames per transmit call."},
+		Offload: control.OffloadStatus{Mode: "auto", Entries: 4, Size: 65536, Packets: 1200, Bytes: 1800000, Put: 9, Deleted: 7, Adopted: 2, Refused: 1},
+		Limits:  []string{"This kernel takes 32 frames per transmit call."},
 	}
 }
 

@@ -104,6 +104,8 @@ type OffloadStatus struct {
 	Mode     string `json:"mode"`     // off, auto, force
 	Entries  int    `json:"entries"`  // flows in the kernel, each direction one
 	Size     int    `json:"size"`     // at most; 0: this kernel keeps none
+	Packets  uint64 `json:"packets"`  // forwarded by the kernel
+	Bytes    uint64 `json:"bytes"`    // of them, IP headers included
 	Put      uint64 `json:"put"`      // entries written
 	Deleted  uint64 `json:"deleted"`  // entries removed
 	Adopted  uint64 `json:"adopted"`  // entries a predecessor left and this process took over

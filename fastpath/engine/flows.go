@@ -23,6 +23,7 @@ func (e *engine) flows(c *wire.Conn, q *control.FlowQuery) error {
 	if p == nil {
 		return c.Send(control.Reply{Done: true})
 	}
+	p.refresh()
 	s := &flowStream{conn: c, query: q, reader: flowReader{flows: p.memory.tables, tables: e.builder.Tables(), now: uint32(monotonic() >> forward.TickShift)}}
 	if q.Index != nil {
 		worker, slot := flow.Split(*q.Index)

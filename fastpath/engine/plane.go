@@ -141,6 +141,20 @@ func (p *plane) Run(ctx context.Context, log *slog.Logger) error {
 	return g.Wait()
 }
 
+// refresh brings counters of what the kernel forwards up to date: workers hear of it
+// once a second.
+func (p *plane) refresh() {
+	if p.kernel.offloader == nil || !p.running.Load() {
+		return
+	}
+	p.kernel.offloader.Pass(uint64(monotonic()))
+	for i, w := range p.workers {
+		if p.idle(i) <= hung {
+			w.Hear()
+		}
+	}
+}
+
 // guardEvery is how often the punt link is looked at.
 const guardEvery = time.Second
 

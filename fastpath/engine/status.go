@@ -94,6 +94,7 @@ func (e *engine) vifs() ([]control.VifStats, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.refresh()
 	var out []control.VifStats
 	e.builder.Tables().Vifs(func(v *table.VifEntry) {
 		_, ok := slices.BinarySearch(attached, v.ID)

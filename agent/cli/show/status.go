@@ -182,20 +182,28 @@ func writeFastPath(w io.Writer, s *Status, now time.Time) {
 		fmt.Fprintf(w, "  worker %-3d alive %d ms ago, %s, rx %d, tx %d, drops %d, flows %d of %d, free frames %d\n",
 			k.Worker, k.LastAliveMS, core, k.RxPackets, k.TxPackets, k.Drops, k.Flows, k.FlowSize, k.FreeFrames)
 	}
-	writeOffload(w, &f.Offload)
+	writeOffload(w, f)
 	for _, l := range f.Limits {
 		fmt.Fprintf(w, "  limit: %s\n", l)
 	}
 }
 
 // writeOffload prints what the kernel forwards for the workers.
-func writeOffload(w io.Writer, o *control.OffloadStatus) {
-	if o.Mode == "" || o.Mode == "off" {
+func writeOffload(w io.Writer, f *control.Status) {
+	o := &f.Offload
+	switch {
+	case o.Mode == "" || o.Mode == "off":
 		fmt.Fprintf(w, "  offload    off\n")
-		return
+	case f.State != "running":
+		fmt.Fprintf(w, "  offload    %s\n", o.Mode)
+	case o.Size == 0:
+		fmt.Fprintf(w, "  offload    %s, but not possible on this kernel\n", o.Mode)
+	default:
+		fmt.Fprintf(w, "  offload    %s, %d of %d entries in the kernel, which has forwarded %d packets, %d bytes beside the workers\n",
+			o.Mode, o.Entries, o.Size, o.Packets, o.Bytes)
+		fmt.Fprintf(w, "             entries put %d, deleted %d, adopted %d, refused %d, vanished %d, lost orders %d\n",
+			o.Put, o.Deleted, o.Adopted, o.Refused, o.Vanished, o.Lost)
 	}
-	fmt.Fprintf(w, "  offload    %s, entries %d of %d, put %d, deleted %d, adopted %d, refused %d, vanished %d, lost orders %d\n",
-		o.Mode, o.Entries, o.Size, o.Put, o.Deleted, o.Adopted, o.Refused, o.Vanished, o.Lost)
 }
 
 // ago is how long t lies before now, to the second; "-" when unset.
