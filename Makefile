@@ -62,8 +62,8 @@ test: deps cluster-deps ## everything: packages, build, unit and fuzz tests, int
 	$(MAKE) integration WORKERS=2 MTU=9000 FABRIC_IO=afxdp POD_IO=tap TESTFLAGS="-run 'Fabric|Service|Paths|Frag|Wire|KillFastPath'"
 	$(MAKE) cluster-smoke
 
-# WORKERS of each fast path, MTU of the underlay, FABRIC_IO (tcx or afxdp), POD_IO (veth or tap), CYCLES of ADD and DEL, OUTAGE
-# of the controller in seconds.
+# WORKERS of each fast path, MTU of the underlay, FABRIC_IO (tcx or afxdp), POD_IO (veth or tap), OFFLOAD (off, auto or force)
+# and ATTACH (auto, tcx or clsact) where the default is not meant, CYCLES of ADD and DEL, OUTAGE of the controller in seconds.
 WORKERS ?= 1
 MTU     ?= 1500
 FABRIC_IO ?= tcx
@@ -73,7 +73,7 @@ OUTAGE  ?= 60
 
 .PHONY: integration
 integration: build ## integration tests (root): WORKERS=1 TESTFLAGS="-run TestService"
-	WORKERS=$(WORKERS) MTU=$(MTU) FABRIC_IO=$(FABRIC_IO) POD_IO=$(POD_IO) CYCLES=$(CYCLES) OUTAGE=$(OUTAGE) $(GO) test -count=1 -timeout 15m $(TESTFLAGS) ./integration
+	WORKERS=$(WORKERS) MTU=$(MTU) FABRIC_IO=$(FABRIC_IO) POD_IO=$(POD_IO) OFFLOAD=$(OFFLOAD) ATTACH=$(ATTACH) CYCLES=$(CYCLES) OUTAGE=$(OUTAGE) $(GO) test -count=1 -timeout 15m $(TESTFLAGS) ./integration
 
 $(DEMO): FORCE | build
 	@$(BUILD) -o $@ ./integration/demo

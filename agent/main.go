@@ -20,6 +20,7 @@ import (
 	"github.com/vragent/vragent/conf"
 	"github.com/vragent/vragent/fastpath/engine"
 	"github.com/vragent/vragent/fastpath/forward/admit"
+	"github.com/vragent/vragent/fastpath/link/steer"
 )
 
 var version = "dev" // set by the linker
@@ -105,7 +106,8 @@ func fastpathCommand() *urfave.Command {
 			}
 			return engine.Run(c.Context, engine.Config{
 				Node: a.Node, Version: version, RunDir: a.RunDir, Workers: f.Workers, Cores: f.Cores, Busy: f.Poll == "busy",
-				FlowEntries: f.FlowEntries, FlowEntries6: f.FlowEntries6, Frames: f.Frames, FabricXDP: a.Fabric.IO == "afxdp", Offload: mode, Log: logger(a.Log),
+				FlowEntries: f.FlowEntries, FlowEntries6: f.FlowEntries6, Frames: f.Frames, FabricXDP: a.Fabric.IO == "afxdp",
+				Offload: mode, Attach: steer.Attach(f.Attach), Log: logger(a.Log),
 			})
 		},
 	}

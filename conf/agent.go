@@ -58,6 +58,7 @@ type Fastpath struct {
 	FlowEntries6 int    `json:"flowEntries6"` // the same for IPv6, whose entries are twice as large
 	Frames       int    `json:"frames"`       // packet buffers of 4096 bytes, per worker
 	Offload      string `json:"offload"`      // off, auto, force: which established flows the kernel forwards
+	Attach       string `json:"attach"`       // auto, tcx, clsact: how programs are attached to interfaces
 	Log          string `json:"log"`          // file; empty: runDir/fastpath.log
 }
 
@@ -117,6 +118,7 @@ func defaultAgent() *Agent {
 			FlowEntries6: 1 << 16,
 			Frames:       4096,
 			Offload:      "off",
+			Attach:       "auto",
 		},
 		IO:   "veth",
 		Host: Host{Interface: "vhost0", Masquerade: true},
@@ -193,6 +195,7 @@ func (f Fastpath) check(c *checks) {
 	c.within("fastpath.flowEntries6", f.FlowEntries6, 64, min(maxFlowEntries, maxBothEntries-f.FlowEntries), "two per connection")
 	c.within("fastpath.frames", f.Frames, 256, maxFrames, "the default is 4096")
 	c.oneOf("fastpath.offload", f.Offload, "off", "auto", "force")
+	c.oneOf("fastpath.attach", f.Attach, "auto", "tcx", "clsact")
 	if f.Log != "" {
 		c.absolute("fastpath.log", f.Log)
 	}

@@ -98,6 +98,7 @@ func TestAgentMistakes(t *testing.T) {
 		"runDir: 5":                            `runDir: is the number 5, must be a text (put it in quotes)`,
 		"RunDir: /run/x":                       `RunDir: unknown key (did you mean runDir?)`,
 		"fastpath: {offload: off}":             `fastpath.offload: is false, must be a text (put it in quotes)`,
+		"fastpath: {attach: xdp}":              `fastpath.attach: "xdp" is not known (use auto or tcx or clsact)`,
 		"fastpath: {offload: always}":          `fastpath.offload: "always" is not known (use off or auto or force)`,
 		"fastpath: {workers: two}":             `fastpath.workers: is the text "two", must be a number`,
 		"fastpath: {workers: 1.5}":             `fastpath.workers: is 1.5, must be a whole number`,

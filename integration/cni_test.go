@@ -267,6 +267,30 @@ func TestCheckSeesTampering(t *testing.T) {
 	}
 }
 
+// TestCheckSeesProgramGone takes the program off a pod's tap behind the agent's back.
+func TestCheckSeesProgramGone(t *testing.T) {
+	l := cluster(t)
+	if l.Config.AttachBy != "clsact" {
+		t.Skip("programs are links, which tc does not remove: ATTACH=clsact")
+	}
+	ctx := context.Background()
+	declarePods(t, l, "bare")
+	p, err := l.Attach(ctx, "node1", "bare")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Detach(ctx, p)
+	if err := l.Check(ctx, p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Node.Run(ctx, "tc", "filter", "del", "dev", vifOf(t, p).Name, "ingress"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Check(ctx, p); err == nil || !strings.Contains(err.Error(), "steering program") {
+		t.Errorf("CHECK says %v, want a word about the program", err)
+	}
+}
+
 // TestCnitool runs all verbs with the reference client of the specification.
 func TestCnitool(t *testing.T) {
 	l := cluster(t)

@@ -46,6 +46,7 @@ func runAll(m *testing.M) int {
 		MTU:       fromEnv("MTU", 1500),
 		FabricIO:  os.Getenv("FABRIC_IO"),
 		Offload:   os.Getenv("OFFLOAD"),
+		AttachBy:  os.Getenv("ATTACH"),
 		IO:        os.Getenv("POD_IO"),
 	})
 	code := 1

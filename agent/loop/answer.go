@@ -209,7 +209,7 @@ func (l *Loop) check(ctx context.Context, q *rpc.Check) *rpc.Reply {
 			"vif %d of %s is in the tables, but the fast path has no queue of the pod's interface", vif, r.Interface.Tap)})
 	case !live.Vifs[at].Attached:
 		return refuse(&rpc.Error{Code: rpc.CodeChanged, Message: fmt.Sprintf(
-			"vif %d of %s is in the tables, but its steering program (tcx) is gone from the interface", vif, r.Interface.Tap)})
+			"vif %d of %s is in the tables, but its steering program (tcx or clsact) is gone from the interface", vif, r.Interface.Tap)})
 	case live.Vifs[at].Ifindex != q.Ifindex:
 		return refuse(&rpc.Error{Code: rpc.CodeChanged, Message: fmt.Sprintf(
 			"vif %d of %s is attached to interface index %d, expected %d", vif, r.Interface.Tap, live.Vifs[at].Ifindex, q.Ifindex)})

@@ -40,6 +40,7 @@ type Config struct {
 	Frames       int   // packet buffers per worker
 	FabricXDP    bool  // fabric.io: afxdp; else the fabric is steered like everything
 	Offload      admit.Mode
+	Attach       steer.Attach
 	Log          *slog.Logger
 }
 

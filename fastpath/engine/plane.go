@@ -72,7 +72,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 	if p.memory, err = openFlowMemory(filepath.Join(cfg.RunDir, flowsDir), cfg.Workers, cfg.flowSize(), cfg.Log); err != nil {
 		return err
 	}
-	if p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, pinsDir), PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers, CacheFlows: roomFor(cfg.Offload)}); err != nil {
+	if p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, pinsDir), PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers, CacheFlows: roomFor(cfg.Offload), Attach: cfg.Attach}); err != nil {
 		return err
 	}
 	p.kernel = openKernel(cfg.Offload, p.steer.Cache(), p.memory, cfg.Log)

@@ -40,7 +40,7 @@ func (e *engine) status() *control.Status {
 	if p.running.Load() {
 		s.State = stateRunning
 	}
-	s.Limits = slices.Concat(p.kernel.sentences(), p.sockets[0].Limits(), p.fabric.limits(), p.memory.limits())
+	s.Limits = slices.Concat(p.steer.Limits(), p.kernel.sentences(), p.sockets[0].Limits(), p.fabric.limits(), p.memory.limits())
 	for i := range p.workers {
 		s.Workers = append(s.Workers, p.workerStatus(i))
 	}

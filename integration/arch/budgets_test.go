@@ -21,6 +21,8 @@ const (
 // wideStructs may have more fields than maxFields. Each says why.
 var wideStructs = map[string]string{
 	"fastpath/table.NextHop":        "flat data: one type for all verbs (style rule 12)",
+	"fastpath/engine.Config":        "settings; fields are keys of the configuration",
+	"integration/testbed.Config":    "the same, of a lab",
 	"fastpath/engine.plane":         "everything between the kernel and the workers, opened and closed as one",
 	"fastpath/table.Vif":            "flat data: one type for all kinds of interfaces",
 	"fastpath/control.Flow":         "one line of `vragent flow`; fields are columns",

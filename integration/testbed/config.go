@@ -18,7 +18,7 @@ controller:
   ca: %[6]s/ca.crt
   cert: %[6]s/%[1]s.crt
   key: %[6]s/%[1]s.key
-fastpath: {start: true, workers: %[7]d, poll: %[8]s, flowEntries: %[9]d, log: %[10]s%[12]s}
+fastpath: {start: true, workers: %[7]d, poll: %[8]s, flowEntries: %[9]d, log: %[10]s%[12]s%[14]s}
 host: {interface: vhost0, masquerade: true}
 log: {level: info, format: text}
 %[13]s`
@@ -86,7 +86,7 @@ func (l *Lab) configureNode(n *Node) error {
 	}
 	log := filepath.Join(l.LogDir(), "fastpath-"+n.Name+".log")
 	text := fmt.Sprintf(agentConfig, n.Name, n.dir, n.state, routerAddress, southboundPort, l.certDir(),
-		l.Workers, l.Poll, l.Flows, log, l.FabricIO, setting(", offload: %q", l.Offload), setting("io: %s\n", l.IO))
+		l.Workers, l.Poll, l.Flows, log, l.FabricIO, setting(", offload: %q", l.Offload), setting("io: %s\n", l.IO), setting(", attach: %s", l.AttachBy))
 	if err := os.WriteFile(n.configFile(), []byte(text), 0o644); err != nil {
 		return err
 	}

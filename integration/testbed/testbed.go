@@ -29,9 +29,9 @@ type Config struct {
 	// Flows is the size of each worker's flow table, in entries; 0: 65536.
 	Flows    int
 	FabricIO string // tcx (default), afxdp
-	// Offload and IO are keys of the agent's configuration; "": the product's
+	// Offload, AttachBy (attach) and IO are keys of the agent's configuration; "": the product's
 	// default.
-	Offload, IO string
+	Offload, AttachBy, IO string
 	// Progress is told each step as it begins; nil: silence.
 	Progress func(step string)
 }

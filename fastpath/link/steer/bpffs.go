@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,15 +58,9 @@ func removePins(dir string) error {
 	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.Name())
-		switch _, isLink := parsePin(f.Name()); {
-		case isLink:
-			if l, lerr := link.LoadPinnedLink(path, nil); lerr == nil {
-				if alive(l) {
-					err = errors.Join(err, l.Detach()) // unpinning is not enough while a process holds it
-				}
-				l.Close()
-			}
-			err = errors.Join(err, os.Remove(path))
+		switch at, is := parsePin(f.Name()); {
+		case is:
+			err = errors.Join(err, removeHold(path, at), os.Remove(path))
 		case slices.Contains(mapNames, f.Name()), slices.Contains(cacheMaps, f.Name()):
 			err = errors.Join(err, os.Remove(path))
 		} // else it is the kernel's (maps.debug) or not ours

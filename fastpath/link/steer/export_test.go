@@ -15,6 +15,11 @@ func OpenOld(cfg Config, cache, decap6 bool) (*Steer, error) {
 	return open(cfg, can)
 }
 
+// OpenWithoutTCX is Open on a kernel before 6.6, which has the flow cache all the same.
+func OpenWithoutTCX(cfg Config) (*Steer, error) {
+	return open(cfg, abilities{decap6: true, tcx: ebpf.ErrNotSupported})
+}
+
 // Program returns a loaded program, to be run without traffic.
 func (s *Steer) Program(name string) *ebpf.Program { return s.program(name) }
 

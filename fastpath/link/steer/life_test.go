@@ -285,9 +285,7 @@ func TestRemove(t *testing.T) {
 	s := n.open(t) // still open when all is removed
 	n.attach(t, s, a)
 	for range 2 {
-		if err := steer.Remove(n.Dir); err != nil {
-			t.Fatal(err)
-		}
+		n.remove(t)
 	}
 	if _, err := os.Stat(n.Dir); !os.IsNotExist(err) {
 		t.Errorf("%s is still there: %v", n.Dir, err)

@@ -81,6 +81,7 @@ type node struct {
 	NS, Dir      string
 	Queues       int
 	Outer, Inner int
+	Attach       steer.Attach
 	Pods         []*pod
 }
 
@@ -107,13 +108,26 @@ func newNode(t testing.TB, name string, queues int) *node {
 	t.Helper()
 	needRoot(t)
 	n := &node{NS: newNetNS(t, name), Dir: t.TempDir() + "/bpf", Queues: queues}
-	t.Cleanup(func() {
+	if strings.HasPrefix(t.Name(), byClsact) {
+		n.Attach = steer.AttachClsact
+	}
+	t.Cleanup(func() { n.remove(t) })
+	n.makePunt(t)
+	return n
+}
+
+// byClsact begins the names of tests whose nodes attach programs as kernels without tcx
+// must.
+const byClsact = "TestByClsact/"
+
+// remove takes steering off the node.
+func (n *node) remove(t testing.TB) {
+	t.Helper()
+	in(t, n.NS, func() {
 		if err := steer.Remove(n.Dir); err != nil {
 			t.Error(err)
 		}
 	})
-	n.makePunt(t)
-	return n
 }
 
 // makePunt makes the punt link as punt.go demands.
@@ -205,7 +219,7 @@ func (n *node) open(t testing.TB) *steer.Steer {
 
 // openHere opens steering from a thread that is inside the node.
 func (n *node) openHere() (*steer.Steer, error) {
-	return steer.Open(steer.Config{BPFDir: n.Dir, PuntOuter: n.Outer, PuntInner: n.Inner, Workers: n.Queues, CacheFlows: 1024})
+	return steer.Open(steer.Config{BPFDir: n.Dir, PuntOuter: n.Outer, PuntInner: n.Inner, Workers: n.Queues, CacheFlows: 1024, Attach: n.Attach})
 }
 
 // attach attaches a vif and brings it up.

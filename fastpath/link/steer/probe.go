@@ -6,22 +6,43 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
 )
 
 // abilities are what the kernel may or may not have of what the flow cache asks for.
 type abilities struct {
 	cache  error // why there can be no cache
+	tcx    error // why programs cannot be attached by tcx
 	decap6 bool  // a tunnel can be taken off an IPv6 packet: Linux 6.3
 }
 
-// probe asks the kernel.
-func probe() (can abilities) {
+// probe asks the kernel, by way of a device of ours where it must.
+func probe(ifindex int) (can abilities) {
+	can.tcx = attachesTCX(ifindex)
 	// The youngest of the helpers that only the cache calls.
 	if err := features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs); err != nil {
 		can.cache = fmt.Errorf("helper %v: %w", asm.FnKtimeGetCoarseNs, err)
 	}
 	can.decap6 = decaps6()
 	return can
+}
+
+// attachesTCX attaches a program that leaves every frame to the next.
+func attachesTCX(ifindex int) error {
+	const next = -1 // TCX_NEXT
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "Apache-2.0",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, next), asm.Return()},
+	})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	l, err := link.AttachTCX(link.TCXOptions{Program: p, Interface: ifindex, Attach: ebpf.AttachTCXIngress, Anchor: link.Tail()})
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // decaps6 takes 20 bytes off a packet that is to be IPv6 then, and sees whether the kernel does.

@@ -15,7 +15,8 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
+
+	"github.com/vragent/vragent/fastpath/link/steer/clsact"
 )
 
 // Config says what to steer through.
@@ -27,7 +28,17 @@ type Config struct {
 	// CacheFlows is the room in the kernel's flow cache; 0: there is none, and what a
 	// predecessor left in one is forgotten.
 	CacheFlows int
+	Attach     Attach
 }
+
+// Attach says how programs come to devices.
+type Attach string
+
+// Everything else is by tcx where the kernel has it, else by clsact.
+const (
+	AttachTCX    Attach = "tcx"
+	AttachClsact Attach = "clsact"
+)
 
 // Steer is the open steering of a node. Its methods are safe for any goroutine.
 type Steer struct {
@@ -37,22 +48,19 @@ type Steer struct {
 	devices [2]string // names of its ends, outer first
 	objects steerObjects
 	cache   *Cache
+	clsact  bool           // programs are filters
+	socket  *clsact.Socket // for them
+	limits  []string
 
 	mu    sync.Mutex
-	links map[attachment]link.Link // guarded by mu
-}
-
-// attachment names a pinned link: which program is on which device.
-type attachment struct {
-	program string
-	ifindex int
+	holds map[attachment]hold // guarded by mu
 }
 
 // Open loads the programs and takes over what a predecessor left pinned: its vifs
 // stay attached, and from here on run our programs. Until a socket is set,
 // frames are dropped.
 func Open(cfg Config) (*Steer, error) {
-	s, err := open(cfg, probe())
+	s, err := open(cfg, probe(cfg.PuntOuter))
 	if err != nil {
 		return nil, fmt.Errorf("steering in %s: %w", cfg.BPFDir, err)
 	}
@@ -63,7 +71,7 @@ func open(cfg Config, can abilities) (*Steer, error) {
 	if cfg.Workers < 1 || cfg.Workers > MaxWorkers {
 		return nil, fmt.Errorf("%d workers: want 1 to %d", cfg.Workers, MaxWorkers)
 	}
-	s := &Steer{dir: cfg.BPFDir, outer: cfg.PuntOuter, links: map[attachment]link.Link{}}
+	s := &Steer{dir: cfg.BPFDir, outer: cfg.PuntOuter, holds: map[attachment]hold{}}
 	for i, ifindex := range []int{cfg.PuntOuter, cfg.PuntInner} {
 		dev, err := net.InterfaceByIndex(ifindex)
 		if err != nil {
@@ -77,10 +85,13 @@ func open(cfg Config, can abilities) (*Steer, error) {
 	if can.cache != nil {
 		cfg.CacheFlows = 0
 	}
-	if err := s.load(cfg, can); err != nil {
+	if err := s.choose(cfg.Attach, can.tcx); err != nil {
 		return nil, err
 	}
-	var err error
+	err := s.loadPrograms(&cfg, &can)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	if s.cache, err = newCache(s.objects.steerMaps, cfg.CacheFlows, can.limits()); err == nil {
 		err = s.adopt(cfg)
 	}
@@ -90,8 +101,36 @@ func open(cfg Config, can abilities) (*Steer, error) {
 	return s, nil
 }
 
-// load loads maps, pinned or new, and programs into the kernel.
-func (s *Steer) load(cfg Config, can abilities) error {
+// choose decides how programs are attached; tcx is why they cannot be by tcx.
+func (s *Steer) choose(want Attach, tcx error) (err error) {
+	switch {
+	case want == AttachClsact:
+		s.clsact = true
+	case want != AttachTCX && errors.Is(tcx, ebpf.ErrNotSupported):
+		s.limits = append(s.limits, "This kernel has no tcx (Linux 6.6 has): programs are attached by clsact, where other software may put its own before them.")
+		s.clsact = true
+	case tcx != nil:
+		return fmt.Errorf("attach by tcx: %w", tcx)
+	}
+	s.socket, err = clsact.Open()
+	return err
+}
+
+// Limits are sentences about what this kernel cannot do, the cache's not among them.
+func (s *Steer) Limits() []string { return s.limits }
+
+// loadPrograms loads them with the flow cache if that is wanted, or else without.
+func (s *Steer) loadPrograms(cfg *Config, can *abilities) error {
+	err := s.loadObjects(cfg, can)
+	if err == nil || cfg.CacheFlows == 0 {
+		return err
+	}
+	cfg.CacheFlows, can.cache = 0, err
+	return s.loadObjects(cfg, can)
+}
+
+// loadObjects loads maps, pinned or new, and programs into the kernel.
+func (s *Steer) loadObjects(cfg *Config, can *abilities) error {
 	spec, err := loadSteer()
 	if err != nil {
 		return err
@@ -117,6 +156,11 @@ func (s *Steer) load(cfg Config, can abilities) error {
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return err
+		}
+	}
+	for _, p := range spec.Programs {
+		if s.clsact && p.AttachType == ebpf.AttachTCXIngress {
+			p.AttachType = ebpf.AttachNone // which older kernels do not know
 		}
 	}
 	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: s.dir}}
@@ -193,9 +237,12 @@ func (s *Steer) Close() error {
 	if s.cache != nil {
 		err = errors.Join(err, s.cache.close())
 	}
-	for at, l := range s.links {
-		err = errors.Join(err, l.Close())
-		delete(s.links, at)
+	for at, h := range s.holds {
+		err = errors.Join(err, h.close())
+		delete(s.holds, at)
+	}
+	if s.socket != nil {
+		s.socket.Close()
 	}
 	return err
 }

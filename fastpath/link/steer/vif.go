@@ -62,7 +62,8 @@ func (s *Steer) replace(v *table.Vif, at attachment) error {
 	if err != nil {
 		return err
 	}
-	if ok && (int(old.Ifindex) != v.Ifindex || s.links[at] == nil) {
+	_, held := s.holds[at]
+	if ok && (int(old.Ifindex) != v.Ifindex || !held) {
 		if err := s.forget(v.ID); err != nil {
 			return err
 		}
@@ -154,8 +155,8 @@ func (s *Steer) forget(id table.VifID) error {
 // sweep forgets the attachments whose device is gone.
 func (s *Steer) sweep() error {
 	var err error
-	for at, l := range s.links {
-		if !alive(l) {
+	for at, h := range s.holds {
+		if !h.alive() {
 			err = errors.Join(err, s.gone(at))
 		}
 	}
@@ -194,7 +195,7 @@ func (s *Steer) Vifs() ([]table.VifID, error) {
 	it := s.objects.Exits.Iterate()
 	for it.Next(&id, &e) {
 		for _, program := range []string{steerProgFromVif, steerProgFromFabric} {
-			if l := s.links[attachment{program, int(e.Ifindex)}]; l != nil && alive(l) {
+			if h, ok := s.holds[attachment{program, int(e.Ifindex)}]; ok && h.alive() {
 				ids = append(ids, table.VifID(id))
 				break
 			}

@@ -208,6 +208,20 @@ func (s *Socket) bind(cfg *Config) error {
 			Copy: unix.XDP_COPY | unix.XDP_USE_SG, ZeroCopy: unix.XDP_ZEROCOPY | unix.XDP_USE_SG, ZeroCopySingle: unix.XDP_ZEROCOPY,
 		}[cfg.Mode]
 	}
+	err := s.bindTo(sa)
+	if !errors.Is(err, unix.EINVAL) || cfg.Shared != nil || cfg.Mode != Copy {
+		return err
+	}
+	sa.Flags &^= unix.XDP_USE_SG
+	if s.bindTo(sa) != nil {
+		return err
+	}
+	s.limits = append(s.limits, fmt.Sprintf("This kernel gives AF_XDP no packets of more than %d bytes (Linux 6.6 does, XDP_USE_SG): larger ones are lost.", frame.ChunkSize-frame.Headroom))
+	return nil
+}
+
+// bindTo binds the socket to the queue, once that is free.
+func (s *Socket) bindTo(sa *unix.SockaddrXDP) error {
 	deadline := time.Now().Add(releaseTime)
 	for {
 		err := unix.Bind(s.fd, sa)
@@ -217,7 +231,7 @@ func (s *Socket) bind(cfg *Config) error {
 		case errors.Is(err, unix.EBUSY):
 			return fmt.Errorf("bind: another process holds the queue: %w", err)
 		case errors.Is(err, unix.EINVAL):
-			return fmt.Errorf("bind: no such queue, or the kernel is older than 6.6 and has no multi-buffer AF_XDP: %w", err)
+			return fmt.Errorf("bind: no such queue, or the kernel does not know the mode: %w", err)
 		case err != nil:
 			return fmt.Errorf("bind: %w", err)
 		default:
