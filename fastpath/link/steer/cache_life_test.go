@@ -161,3 +161,23 @@ func TestNoDecap6(t *testing.T) {
 	_, want := b.leaving(toB, build.IPv4("192.0.2.1", "192.0.2.2").TTL(63).UDP(1, 2).Payload(10).Bytes())
 	wantFrame(t, b.at["b"], want)
 }
+
+// TestCacheRefused: a kernel that does not take the cache gets steering without one.
+func TestCacheRefused(t *testing.T) {
+	n := newNode(t, "n", 1)
+	a, b := n.addPod(t, 1, 1500), n.addPod(t, 2, 1500)
+	var s *steer.Steer
+	var err error
+	in(t, n.NS, func() {
+		s, err = steer.Open(steer.Config{BPFDir: n.Dir, PuntOuter: n.Outer, PuntInner: n.Inner, Workers: 1, CacheFlows: 1 << 31}) // no map is as large
+	})
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	if l := strings.Join(s.Cache().Limits(), " "); s.Cache().Cap() != 0 || !strings.Contains(l, "cannot forward flows itself") {
+		t.Errorf("room for %d flows, limits %q", s.Cache().Cap(), l)
+	}
+	n.attach(t, s, a)
+	n.attach(t, s, b)
+	startRouter(t, n, s)
+	transfer(t, a, b, b.Addr, 1<<16)
+}
