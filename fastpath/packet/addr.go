@@ -1,13 +1,17 @@
 package packet
 
-import "net/netip"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // Addr is an IP address in 16 bytes; IPv4 is ::ffff:a.b.c.d. The zero value is
 // the IPv6 unspecified address. It is comparable and free of pointers.
 type Addr [16]byte
 
-// mapped4 is the prefix of the 16-byte form of IPv4 addresses (RFC 4291 2.5.5.2).
-const mapped4 = 0xffff
+// mapped4 is what stands in bytes 8 to 11 of IPv4 addresses (RFC 4291 2.5.5.2), read in
+// little-endian order.
+const mapped4 = 0xffff << 16
 
 // AddrFrom converts a; a zone is lost, the zero netip.Addr becomes "::".
 func AddrFrom(a netip.Addr) Addr {
@@ -18,17 +22,27 @@ func AddrFrom(a netip.Addr) Addr {
 }
 
 // AddrFrom4 converts the four bytes at b.
-func AddrFrom4(b []byte) Addr {
-	_ = b[3]
-	return Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
+func AddrFrom4(b []byte) (a Addr) {
+	a.set4(b)
+	return a
+}
+
+// set4 makes a the IPv4 address in the four bytes at b: two words, where a byte at a
+// time would cost twenty instructions.
+func (a *Addr) set4(b []byte) {
+	binary.LittleEndian.PutUint64(a[:8], 0)
+	binary.LittleEndian.PutUint64(a[8:], uint64(binary.LittleEndian.Uint32(b))<<32|mapped4)
 }
 
 // Netip returns a as netip.Addr; IPv4 addresses come out as IPv4.
 func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 
 // Is4 reports whether a is an IPv4 address.
-func (a Addr) Is4() bool {
-	return be32(a[0:]) == 0 && be32(a[4:]) == 0 && be32(a[8:]) == mapped4
+func (a Addr) Is4() bool { return a.is4() }
+
+// is4 is Is4 without a copy of a.
+func (a *Addr) is4() bool {
+	return binary.LittleEndian.Uint64(a[:8]) == 0 && binary.LittleEndian.Uint32(a[8:]) == mapped4
 }
 
 // As4 returns the last four bytes: the address when Is4.
@@ -51,7 +65,7 @@ func (a Addr) String() string { return a.Netip().String() }
 
 // fold is the address's share of Tuple.Hash.
 func (a *Addr) fold() uint32 {
-	if a.Is4() {
+	if a.is4() {
 		return be32(a[12:])
 	}
 	return be32(a[0:]) ^ be32(a[4:]) ^ be32(a[8:]) ^ be32(a[12:])

@@ -30,9 +30,9 @@ func add(sum uint64, b []byte) uint64 {
 
 // fold brings a sum to 16 bits with end-around carry. Only zero folds to zero.
 func fold(sum uint64) uint16 {
-	r, carry := bits.Add32(uint32(sum>>32), uint32(sum), 0)
-	r += carry
-	r += bits.RotateLeft32(r, 16) // the upper half is now upper + lower + carry
+	sum += bits.RotateLeft64(sum, 32) // the upper half is now upper + lower + carry
+	r := uint32(sum >> 32)
+	r += bits.RotateLeft32(r, 16)
 	return uint16(r >> 16)
 }
 

@@ -1,5 +1,7 @@
 package packet
 
+import "encoding/binary"
+
 // Frag says which part of a datagram a packet holds.
 type Frag uint8
 
@@ -88,14 +90,16 @@ func parse4(b []byte, total int, in *Info) Fault {
 		return FaultLength
 	case ihl > len(h) || in.Len > total:
 		return FaultShort
-	case fold(add(0, h[:ihl])) != 0xffff:
+	case !intact4(h, ihl):
 		return FaultChecksum
 	case ihl > IPv4Len && sourceRouted4(h[IPv4Len:ihl]):
 		return FaultSourceRoute
 	}
 	in.TTL = h[8]
-	in.Tuple.Src, in.Tuple.Dst, in.Tuple.Proto = AddrFrom4(h[ipv4Src:]), AddrFrom4(h[ipv4Dst:]), h[9]
-	in.Multicast = in.Tuple.Dst.IsMulticast()
+	in.Tuple.Src.set4(h[ipv4Src:])
+	in.Tuple.Dst.set4(h[ipv4Dst:])
+	in.Tuple.Proto = h[9]
+	in.Multicast = h[ipv4Dst]&0xf0 == 0xe0 || be32(h[ipv4Dst:]) == 0xffffffff
 	if f := martian4(h, in.Multicast); f != FaultNone {
 		return f
 	}
@@ -111,6 +115,17 @@ func parse4(b []byte, total int, in *Info) Fault {
 		return FaultNone
 	}
 	return parseL4(b[:min(len(b), in.L3+in.Len)], in, in.L3+ihl)
+}
+
+// intact4 reports whether the checksum of the IPv4 header in h, n bytes, is right: if
+// its words add up to 0xffff, they do in any byte order.
+func intact4(h []byte, n int) bool {
+	if n != IPv4Len {
+		return fold(add(0, h[:n])) == 0xffff
+	}
+	h = h[:IPv4Len]
+	x, y, z := binary.NativeEndian.Uint64(h), binary.NativeEndian.Uint64(h[8:]), binary.NativeEndian.Uint32(h[16:])
+	return fold(x>>32+x&0xffffffff+y>>32+y&0xffffffff+uint64(z)) == 0xffff
 }
 
 // martian4 finds addresses that no packet on a wire has (RFC 1122 3.2.1.3).

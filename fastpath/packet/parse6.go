@@ -14,8 +14,9 @@ func parse6(b []byte, total int, in *Info) Fault {
 		return FaultShort
 	}
 	in.V6, in.DF, in.TTL = true, true, h[7]
-	in.Tuple.Src, in.Tuple.Dst = Addr(h[ipv6Src:ipv6Src+16]), Addr(h[ipv6Dst:ipv6Dst+16])
-	in.Multicast = in.Tuple.Dst.IsMulticast()
+	in.Tuple.Src = Addr(h[ipv6Src : ipv6Src+16])
+	in.Tuple.Dst = Addr(h[ipv6Dst : ipv6Dst+16])
+	in.Multicast = h[ipv6Dst] == 0xff
 
 	c := chain{proto: h[6], l4: in.L3 + IPv6Len, frag: -1}
 	b = b[:min(len(b), in.L3+in.Len)]
@@ -46,11 +47,11 @@ func parse6(b []byte, total int, in *Info) Fault {
 func martian6(in *Info) Fault {
 	src, dst := &in.Tuple.Src, &in.Tuple.Dst
 	switch loopback := (Addr{15: 1}); {
-	case *src == loopback, src[0] == 0xff, src.Is4():
+	case *src == loopback, src[0] == 0xff, src.is4():
 		return FaultSource
 	case *src == Addr{} && (!in.Multicast || in.Tuple.Proto != ProtoICMPv6):
 		return FaultSource
-	case *dst == loopback, *dst == Addr{}, dst.Is4():
+	case *dst == loopback, *dst == Addr{}, dst.is4():
 		return FaultDestination
 	}
 	return FaultNone

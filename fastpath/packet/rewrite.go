@@ -10,18 +10,22 @@ import "encoding/binary"
 // It returns true when SCTP ports changed: the CRC covers the whole packet and
 // must be redone with PutSCTPChecksum (impossible when the packet is a fragment).
 func Rewrite(b []byte, in *Info, to Tuple) (sctp bool) {
-	to.Proto = in.Tuple.Proto
-	if to == in.Tuple {
+	from := &in.Tuple
+	to.Proto = from.Proto
+	if to.Src == from.Src && to.Dst == from.Dst && to.Sport == from.Sport && to.Dport == from.Dport {
 		return false
 	}
-	addrs := change(in.Tuple.Src.sum()+in.Tuple.Dst.sum(), to.Src.sum()+to.Dst.sum())
 	h := b[in.L3:]
+	var addrs uint64
 	if in.V6 {
-		copy(h[ipv6Src:], to.Src[:])
-		copy(h[ipv6Dst:], to.Dst[:])
+		addrs = change(from.Src.sum()+from.Dst.sum(), to.Src.sum()+to.Dst.sum())
+		*(*Addr)(h[ipv6Src:]), *(*Addr)(h[ipv6Dst:]) = to.Src, to.Dst
 	} else {
-		copy(h[ipv4Src:], to.Src[12:])
-		copy(h[ipv4Dst:], to.Dst[12:])
+		src, dst := be32(to.Src[12:]), be32(to.Dst[12:])
+		addrs = change(uint64(be32(from.Src[12:]))+uint64(be32(from.Dst[12:])), uint64(src)+uint64(dst))
+		h = h[:IPv4Len]
+		put32(h[ipv4Src:], src)
+		put32(h[ipv4Dst:], dst)
 		fix(h, ipv4Checksum, addrs)
 	}
 	if in.L4 == 0 {
@@ -98,7 +102,9 @@ func DecTTL(b []byte, in *Info) {
 		h[7] = in.TTL
 		return
 	}
-	old := be16(h[8:])
+	h = h[:IPv4Len]
 	h[8] = in.TTL
-	fix(h, ipv4Checksum, change(uint64(old), uint64(be16(h[8:]))))
+	// 0x0100 less under the checksum is 0x0100 more in it, with the carry added again.
+	sum := uint32(be16(h[ipv4Checksum:])) + 0x0100
+	put16(h[ipv4Checksum:], uint16(sum+(sum+1)>>16))
 }

@@ -41,10 +41,11 @@ func ParseTunnel(b []byte, total int, t *Tunnel) Fault {
 		return FaultNotTunnel
 	case len(h) < ihl+UDPLen+MPLSLen || length > total-EthernetLen:
 		return FaultShort
-	case fold(add(0, h[:ihl])) != 0xffff:
+	case !intact4(h, ihl):
 		return FaultChecksum
 	}
-	t.Src, t.Dst = AddrFrom4(h[ipv4Src:]), AddrFrom4(h[ipv4Dst:])
+	t.Src.set4(h[ipv4Src:])
+	t.Dst.set4(h[ipv4Dst:])
 	return t.parseUDP(b, EthernetLen+ihl, length-ihl)
 }
 
@@ -96,12 +97,15 @@ func PutTunnel(b []byte, o *Outer, innerLen int) {
 
 // putIPv4 writes an IPv4 header of our own into b[:IPv4Len]: DF, TTL 64, right checksum.
 func putIPv4(b []byte, length int, proto uint8, src, dst [4]byte) {
-	put32(b[0:], 0x4500<<16|uint32(length))
-	put32(b[4:], 0x4000) // identification 0, DF
-	put32(b[8:], uint32(originTTL)<<24|uint32(proto)<<16)
-	copy(b[ipv4Src:], src[:])
-	copy(b[ipv4Dst:], dst[:])
-	put16(b[ipv4Checksum:], ^fold(add(0, b[:IPv4Len])))
+	const first, flags, ttl = 0x4500, 0x4000, originTTL << 8 // flags: DF, identification 0
+	b = b[:IPv4Len]
+	from, to := be32(src[:]), be32(dst[:])
+	sum := first + uint64(length) + flags + ttl + uint64(proto) + uint64(from) + uint64(to)
+	put32(b[0:], first<<16|uint32(length))
+	put32(b[4:], flags)
+	put32(b[8:], ttl<<16|uint32(proto)<<16|uint32(^fold(sum)))
+	put32(b[ipv4Src:], from)
+	put32(b[ipv4Dst:], to)
 }
 
 // EntropyPort spreads tunnels over the underlay's paths by their inner flow (RFC 7510 3).
