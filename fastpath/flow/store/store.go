@@ -1,5 +1,5 @@
-// Package store keeps memory that outlives its process: mapped files of a tmpfs.
-// Whoever holds the lock of the run directory owns all of it. It does not know what
+// Package store keeps memory that outlives its process: mapped files of a tmpfs, in
+// huge pages where the kernel has them. Whoever holds the lock of the run directory owns all of it. It does not know what
 // is in the memory, nor whether that is still of use.
 package store
 
@@ -53,9 +53,8 @@ func onTmpfs(dir string) (bool, error) {
 // so here and not by a fault later, and mapped: a fault costs more than a flow's set-up.
 func (s *Store) Memory(name string, size int) (mem []byte, kept bool, err error) {
 	if s.dir == "" {
-		mem, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
-		if err != nil {
-			return nil, false, fmt.Errorf("store: mmap %d bytes: %w", size, err)
+		if mem, err = mapHuge(-1, size, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
+			return nil, false, fmt.Errorf("store: %w", err)
 		}
 		return mem, false, nil
 	}
@@ -64,9 +63,8 @@ func (s *Store) Memory(name string, size int) (mem []byte, kept bool, err error)
 		return nil, false, fmt.Errorf("store: %w", err)
 	}
 	defer f.Close()
-	mem, err = unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
-		return nil, false, fmt.Errorf("store: mmap %d bytes of %s: %w", size, name, err)
+	if mem, err = mapHuge(int(f.Fd()), size, unix.MAP_SHARED); err != nil {
+		return nil, false, fmt.Errorf("store: %s: %w", name, err)
 	}
 	return mem, kept, nil
 }
@@ -117,14 +115,6 @@ func (s *Store) Names() (names []string, err error) {
 		names = append(names, f.Name())
 	}
 	return names, nil
-}
-
-// Free unmaps what Memory returned.
-func Free(mem []byte) error {
-	if err := unix.Munmap(mem); err != nil {
-		return fmt.Errorf("store: munmap: %w", err)
-	}
-	return nil
 }
 
 // Remove takes the store in dir off the node, and the tmpfs if one is mounted there.
