@@ -7,6 +7,7 @@ func (e *edit) derive() {
 	d := derivation{edit: e, composites: map[NextHopID]struct{}{}, services: map[NextHopID]struct{}{}}
 	for id, v := range e.vifs {
 		if v != nil {
+			v.ports.Index()
 			d.delivering(id)
 		}
 	}
@@ -38,11 +39,11 @@ type derivation struct {
 	composites, services map[NextHopID]struct{}
 }
 
-// delivering resolves the next hops that deliver to a changed vif: their frame
-// headers are made of its MAC.
+// delivering resolves the next hops by which packets leave for a changed vif: they lead
+// to it as it is now, and their frame headers are made of its MAC.
 func (d *derivation) delivering(id VifID) {
 	for _, nh := range d.index.vifNHs.get(uint32(id)) {
-		if t := d.tables.NH(nh).Type; t != NHEncap && t != NHHost {
+		if !mayBeMember(d.tables.NH(nh).Type) {
 			continue
 		}
 		d.own(nh).resolve(&d.tables)

@@ -9,6 +9,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table/portmap"
 )
 
 // edit is the next version of the tables while it is being made. It shares what
@@ -116,7 +117,7 @@ func (e *edit) putVif(v *Vif) error {
 		if equalVif(&old.Vif, &entry.Vif) {
 			return nil
 		}
-		entry.ports = slices.Clone(old.ports)
+		entry.ports = old.ports.Clone()
 		e.index.unlinkVif(e.stamp, &old.Vif)
 		if v.NH != 0 && (old.VRF != v.VRF || !sameAddrs(&old.Vif, &entry.Vif)) {
 			e.bump[v.NH] = struct{}{}
@@ -129,7 +130,7 @@ func (e *edit) putVif(v *Vif) error {
 
 // newVif copies v and resolves its addresses for workers.
 func newVif(v *Vif) *VifEntry {
-	entry := &VifEntry{Vif: *v}
+	entry := &VifEntry{Vif: *v, Pod: v.Kind == VifVirtual, Fabric: v.Kind == VifFabric}
 	entry.Addrs, entry.ClusterAddrs = nil, nil
 	for _, a := range v.Addrs {
 		entry.Addrs = append(entry.Addrs, a.Unmap())
@@ -200,22 +201,12 @@ func (e *edit) putPortMap(m *PortMap) error {
 	if v == nil {
 		return errors.New("the vif is unknown")
 	}
-	p := portEntry{
-		vip: packet.AddrFrom(m.VIP), fixed: packet.AddrFrom(m.Fixed),
-		proto: m.Proto, port: m.Port, target: m.Target,
-	}
-	at := v.search(&p)
-	there := at < len(v.ports) && comparePorts(&v.ports[at], &p) == 0
-	if there && v.ports[at] == p {
+	p := portmap.Entry{VIP: packet.AddrFrom(m.VIP), Fixed: packet.AddrFrom(m.Fixed), Proto: m.Proto, Port: m.Port, Target: m.Target}
+	if v.ports.Holds(&p) {
 		return nil
 	}
-	v = e.ownVif(m.Vif)
-	if there {
-		v.ports[at] = p
-	} else {
-		v.ports = slices.Insert(v.ports, at, p)
-	}
-	e.remapped[v.ID] = struct{}{}
+	e.ownVif(m.Vif).ports.Put(&p)
+	e.remapped[m.Vif] = struct{}{}
 	return nil
 }
 
@@ -271,7 +262,7 @@ func (e *edit) ownVif(id VifID) *VifEntry {
 		return v
 	}
 	v := *e.tables.Vif(id)
-	v.ports = slices.Clone(v.ports)
+	v.ports = v.ports.Clone()
 	e.setVif(id, &v)
 	return &v
 }

@@ -315,6 +315,12 @@ func compare(t *testing.T, b *Builder, w twin) {
 		t.Fatalf("state is %+v\nwant %+v", got, want)
 	}
 	tab := b.Tables()
+	for _, n := range b.State().NextHops {
+		got, want := tab.NH(n.ID), fresh.Tables().NH(n.ID)
+		if got.Out != want.Out || got.Fits != want.Fits || got.To != nil && got.To != tab.Vif(n.Vif) || (got.To == nil) != (want.To == nil) {
+			t.Fatalf("packets leave by %s as %d of %d bytes to %p, want %d of %d to %p", got.name(), got.Out, got.Fits, got.To, want.Out, want.Fits, tab.Vif(n.Vif))
+		}
+	}
 	for vrf := range VRFID(3) {
 		for _, a := range fuzzAddrs {
 			hop, ok := tab.Lookup(vrf, packet.AddrFrom(a))
@@ -376,9 +382,9 @@ func outcome(t *Tables, id NextHopID, l Listener) string {
 		s += fmt.Sprintf(" usable=%v", n.Usable)
 	}
 	if v := t.Vif(n.Vif); n.Type == NHEncap && v != nil {
-		s += fmt.Sprintf(" to vif %d with %d port maps", v.ID, len(v.ports))
-		for i := range v.ports {
-			s += fmt.Sprint(" ", v.ports[i].target)
+		s += fmt.Sprintf(" to vif %d with %d port maps", v.ID, len(v.ports.All()))
+		for _, p := range v.ports.All() {
+			s += fmt.Sprint(" ", p.Target)
 		}
 	}
 	if n.Type == NHComposite {

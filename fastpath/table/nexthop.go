@@ -8,9 +8,21 @@ import (
 	"github.com/vragent/vragent/fastpath/packet"
 )
 
+// Out says how packets leave by a next hop: in one byte, where Type is a text.
+type Out uint8
+
+const (
+	OutNowhere Out = iota // it discards, or leads to others
+	OutVif                // encap, host: in a frame to the vif To
+	OutTunnel             // tunnel, resolve: wrapped, by the fabric vif To
+)
+
 // NH is a next hop as workers read it, resolved down to header bytes.
 type NH struct {
 	NextHop
+	Out  Out
+	To   *VifEntry // nil: nothing leaves
+	Fits int       // bytes: the largest IP packet that can leave by it
 	// Gen changes whenever something changes that a flow decided under this
 	// next hop may depend on; see Builder. 0 only for one that does not exist.
 	Gen uint32
@@ -93,12 +105,18 @@ func equalNH(a, b *NextHop) bool {
 // resolve derives from the other tables what workers read of n.
 func (n *NH) resolve(t *Tables) {
 	n.Usable = n.Type != NHDiscard
+	n.Out, n.To, n.Fits = OutNowhere, nil, maxMTU
 	switch n.Type {
 	case NHEncap, NHHost:
 		if v := t.Vif(n.Vif); v != nil {
+			n.Out, n.To, n.Fits = OutVif, v, v.MTU
 			n.Eth = ethernet(v.MAC, RouterMAC)
 		}
 	case NHTunnel, NHResolve:
+		n.Out, n.To = OutTunnel, t.Vif(n.Vif)
+		if n.Type == NHTunnel {
+			n.Fits = n.MTU - packet.TunnelLen
+		}
 		n.Usable = n.Type == NHTunnel && n.DstMAC != MAC{}
 		n.Src4, n.Dst4 = packet.AddrFrom(n.Sip).As4(), packet.AddrFrom(n.Dip).As4()
 		n.Eth = ethernet(n.DstMAC, n.SrcMAC)

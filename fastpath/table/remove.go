@@ -3,7 +3,6 @@ package table
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/vragent/vragent/fastpath/packet"
 )
@@ -50,17 +49,11 @@ func (e *edit) removeLabel(l Label) {
 
 func (e *edit) removePortMap(k PortMapKey) {
 	v := e.tables.Vif(k.Vif)
-	if v == nil {
+	if v == nil || !v.ports.Knows(packet.AddrFrom(k.VIP), k.Proto, k.Port) {
 		return
 	}
-	p := portEntry{vip: packet.AddrFrom(k.VIP), proto: k.Proto, port: k.Port}
-	at := v.search(&p)
-	if at == len(v.ports) || comparePorts(&v.ports[at], &p) != 0 {
-		return
-	}
-	v = e.ownVif(k.Vif)
-	v.ports = slices.Delete(v.ports, at, at+1)
-	e.remapped[v.ID] = struct{}{}
+	e.ownVif(k.Vif).ports.Remove(packet.AddrFrom(k.VIP), k.Proto, k.Port)
+	e.remapped[k.Vif] = struct{}{}
 }
 
 func (e *edit) removeNH(id NextHopID) {
@@ -82,8 +75,8 @@ func (e *edit) removeVif(id VifID) error {
 	if v == nil {
 		return nil
 	}
-	if len(v.ports) > 0 {
-		m := v.ports[0].portMap(id)
+	if ports := v.ports.All(); len(ports) > 0 {
+		m := portMapOf(id, &ports[0])
 		return fmt.Errorf("remove vif %d: %s still belongs to it", id, m.name())
 	}
 	e.index.unlinkVif(e.stamp, &v.Vif)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"github.com/vragent/vragent/fastpath/table/portmap"
 )
 
 // State returns everything in t as the agent would say it, sorted by id,
@@ -24,8 +26,9 @@ func (t *Tables) objects() (s State) {
 			return
 		}
 		s.Vifs = append(s.Vifs, v.Vif)
-		for i := range v.ports {
-			s.PortMaps = append(s.PortMaps, v.ports[i].portMap(v.ID))
+		ports := v.ports.All()
+		for i := range ports {
+			s.PortMaps = append(s.PortMaps, portMapOf(v.ID, &ports[i]))
 		}
 	})
 	t.vrfs.all(func(_ uint32, v *VRFEntry) {
@@ -90,8 +93,8 @@ func (t *Tables) Vifs(visit func(*VifEntry)) {
 	})
 }
 
-func (p *portEntry) portMap(vif VifID) PortMap {
-	return PortMap{Vif: vif, VIP: p.vip.Netip(), Proto: p.proto, Port: p.port, Fixed: p.fixed.Netip(), Target: p.target}
+func portMapOf(vif VifID, p *portmap.Entry) PortMap {
+	return PortMap{Vif: vif, VIP: p.VIP.Netip(), Proto: p.Proto, Port: p.Port, Fixed: p.Fixed.Netip(), Target: p.Target}
 }
 
 // sortedKeys returns the keys of m in order.

@@ -1,13 +1,12 @@
 package table
 
 import (
-	"bytes"
-	"cmp"
 	"net/netip"
 
 	"github.com/gaissmai/bart"
 
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table/portmap"
 )
 
 // Largest ids. Tables are indexed by id, so ids must be allocated densely.
@@ -35,20 +34,14 @@ type Tables struct {
 // VifEntry is a Vif as workers read it.
 type VifEntry struct {
 	Vif
-	Sources []packet.Addr // Vif.Addrs
-	cluster []clusterAddr // of Vif.ClusterAddrs, and the own address each stands for
-	ports   []portEntry   // sorted by comparePorts
+	Pod, Fabric bool          // Vif.Kind, which is a text
+	Sources     []packet.Addr // Vif.Addrs
+	cluster     []clusterAddr // of Vif.ClusterAddrs, and the own address each stands for
+	ports       portmap.List
 }
 
 // clusterAddr is a pod's address outside of its VRF, and its own of that family.
 type clusterAddr struct{ outside, own packet.Addr }
-
-// portEntry is a PortMap as workers read it.
-type portEntry struct {
-	vip, fixed   packet.Addr
-	proto        uint8
-	port, target uint16
-}
 
 // VRFEntry is a VRF as workers read it.
 type VRFEntry struct {
@@ -84,7 +77,7 @@ var (
 
 // absent stands for every next hop that does not exist. No flow was ever
 // decided under generation 0, so flows of a removed next hop are decided anew.
-var absent = &NH{NextHop: NextHop{Type: NHDiscard}}
+var absent = &NH{NextHop: NextHop{Type: NHDiscard}, Fits: maxMTU}
 
 // Vif returns the vif, nil if there is none.
 func (t *Tables) Vif(id VifID) *VifEntry { return t.vifs.get(uint32(id)) }
@@ -120,32 +113,40 @@ func (t *Tables) Lookup(vrf VRFID, a packet.Addr) (Hop, bool) {
 
 // PortMap returns the address and port that (vip, proto, port) stands for on vif.
 func (t *Tables) PortMap(vif VifID, vip packet.Addr, proto uint8, port uint16) (fixed packet.Addr, target uint16, ok bool) {
-	v := t.vifs.get(uint32(vif))
-	if v == nil {
-		return packet.Addr{}, 0, false
+	if v := t.Vif(vif); v != nil {
+		if p := v.ports.Find(&vip, proto, port); p != nil {
+			return p.Fixed, p.Target, true
+		}
 	}
-	want := portEntry{vip: vip, proto: proto, port: port}
-	i := v.search(&want)
-	if i == len(v.ports) || comparePorts(&v.ports[i], &want) != 0 {
-		return packet.Addr{}, 0, false
-	}
-	return v.ports[i].fixed, v.ports[i].target, true
+	return packet.Addr{}, 0, false
 }
 
 // HasVIP reports whether vif has a port map for any port of vip.
 func (t *Tables) HasVIP(vif VifID, vip packet.Addr) bool {
-	v := t.vifs.get(uint32(vif))
-	if v == nil {
-		return false
-	}
-	i := v.search(&portEntry{vip: vip})
-	return i < len(v.ports) && v.ports[i].vip == vip
+	v := t.Vif(vif)
+	return v != nil && v.ports.Has(vip)
+}
+
+// Target reports whether some floating IP of the vif is translated to (proto, port).
+func (t *Tables) Target(vif VifID, proto uint8, port uint16) bool {
+	v := t.Vif(vif)
+	return v != nil && v.ports.Leads(proto, port)
 }
 
 // Owns reports whether a is one of the addresses the vif may send from.
 func (v *VifEntry) Owns(a packet.Addr) bool {
 	for i := range v.Sources {
 		if v.Sources[i] == a {
+			return true
+		}
+	}
+	return false
+}
+
+// Sends is Owns for the packet path: an address passed by value is copied to and fro.
+func (v *VifEntry) Sends(a *packet.Addr) bool {
+	for i := range v.Sources {
+		if v.Sources[i] == *a {
 			return true
 		}
 	}
@@ -171,26 +172,4 @@ func (v *VifEntry) Inside(a packet.Addr) (packet.Addr, bool) {
 		}
 	}
 	return packet.Addr{}, false
-}
-
-// search returns the index of the first port map that is not less than want.
-func (v *VifEntry) search(want *portEntry) int {
-	lo, hi := 0, len(v.ports)
-	for lo < hi {
-		mid := (lo + hi) / 2
-		if comparePorts(&v.ports[mid], want) < 0 {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
-}
-
-// comparePorts orders by what identifies a port map on a vif.
-func comparePorts(a, b *portEntry) int {
-	if c := bytes.Compare(a.vip[:], b.vip[:]); c != 0 {
-		return c
-	}
-	return cmp.Compare(uint32(a.proto)<<16|uint32(a.port), uint32(b.proto)<<16|uint32(b.port))
 }

@@ -28,20 +28,6 @@ func (t *Tables) Underlay(a packet.Addr) bool {
 	return false
 }
 
-// Target reports whether some floating IP of the vif is translated to (proto, port).
-func (t *Tables) Target(vif VifID, proto uint8, port uint16) bool {
-	v := t.vifs.get(uint32(vif))
-	if v == nil {
-		return false
-	}
-	for i := range v.ports {
-		if v.ports[i].proto == proto && v.ports[i].target == port {
-			return true
-		}
-	}
-	return false
-}
-
 // Holding returns the position of the member whose key is key: among those that
 // take new flows and, if local, are on this node; or, if kept, among all of them,
 // for flows that exist. -1: there is none.
