@@ -40,9 +40,14 @@ func TestFabricAFXDP(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Each echo is a packet from the pod, by the punt link, and one to it; ACKs come on top.
-	if n := received(t, n, "punt1") - before; n < echoes || n > echoes*3/2 {
-		t.Errorf("%d packets came by the punt link, want those of the pod alone, about %d", n, echoes)
+	// Each echo is a packet from the pod, by the punt link where it is on a veth, and one
+	// to it; ACKs come on top.
+	least, most := echoes, echoes*3/2
+	if l.IO == "tap" {
+		least, most = 0, echoes/10
+	}
+	if n := received(t, n, "punt1") - before; n < least || n > most {
+		t.Errorf("%d packets came by the punt link, want those of the pod alone, %d to %d", n, least, most)
 	}
 	if out, err := n.Run(context.Background(), "ping", "-c", "3", "-i", "0.01", "-s", "1400", l.Nodes["node1"].Address); err != nil {
 		t.Errorf("the node's own traffic: %v\n%s", err, out)
