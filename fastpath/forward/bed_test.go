@@ -142,6 +142,7 @@ func (b *bed) run() {
 				n.cache.Orders()
 			}
 			for i, w := range n.workers {
+				soil(w)
 				moved += w.Turn(b.now)
 				for _, f := range n.links[i].Sent() {
 					moved++
@@ -154,6 +155,17 @@ func (b *bed) run() {
 		}
 	}
 	b.t.Fatal("packets move for ever")
+}
+
+// soil leaves in the batch the worst that packets before could have left there.
+func soil(w *Worker) {
+	worst := pkt{handed: true, settled: true, ask: askND, push: 77, rewrite: true, answer: true, live: true}
+	worst.parcel = parcel{addr: 1 << 40, off: 9, end: 8, total: 7, tails: 6, offload: ^frame.Offload(0), resolved: true, clashes: 255, sport: 1, dport: 2}
+	worst.Vif, worst.Fabric, worst.VRF, worst.KeyNH, worst.Label = &table.VifEntry{}, true, 99, 99, 99
+	worst.Info = packet.Info{L3: 1, L4: 2, Len: 3, V6: true, DF: true, Multicast: true, TTL: 1, Frag: packet.FragTail, Partial: true, TCPFlags: 255, ND: 135, ICMPError: true, InnerL3: 4, InnerL4: 5}
+	for i := range w.batch {
+		w.batch[i] = worst
+	}
 }
 
 // arrive takes a frame that left a node to where its source address says.

@@ -223,7 +223,7 @@ func TestSuccessor(t *testing.T) {
 		}
 		quota := uint32(0)
 		for _, w := range n1.workers {
-			quota += w.quota[nhPods].four + w.quota[nhPods].six
+			quota += uint32(w.quota.Sum(nhPods))
 		}
 		if quota != 20 {
 			t.Errorf("c holds %d flows, want 20", quota)

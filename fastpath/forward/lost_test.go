@@ -154,7 +154,7 @@ func TestManyConnections(t *testing.T) {
 			t.Errorf("%d of 4000 connections were opened", opened)
 		}
 		for _, w := range n1.workers {
-			if got := w.quota[nhPods].four; got > 1000 {
+			if got := *w.quota.Of(nhPods, false); got > 1000 {
 				t.Errorf("a worker holds %d flows of c", got)
 			}
 		}

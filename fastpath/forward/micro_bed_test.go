@@ -95,7 +95,7 @@ type microBed struct {
 	now    uint64 // ns
 }
 
-const microChunks = 2 * batchSize
+const microChunks = 2 * turnSize
 
 func newMicroBed(t testing.TB, tables *table.Tables, entries int, six bool) *microBed {
 	t.Helper()
@@ -200,8 +200,12 @@ func microOpening(c *microCase, n int, frame uint16) []mem.Packet {
 		packets[i] = microPacket(&t)
 		packets[i].Frame += frame
 	}
-	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { packets[i], packets[j] = packets[j], packets[i] })
+	microShuffle(packets)
 	return packets
+}
+
+func microShuffle(p []mem.Packet) {
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(p), func(i, j int) { p[i], p[j] = p[j], p[i] })
 }
 
 // establish makes the entries of c, and has the link replay a packet of each in
@@ -209,7 +213,7 @@ func microOpening(c *microCase, n int, frame uint16) []mem.Packet {
 func (b *microBed) establish(t testing.TB, c *microCase) {
 	t.Helper()
 	b.replay(microOpening(c, c.entries/2, 0))
-	for range (c.entries/2 + batchSize - 1) / batchSize {
+	for range (c.entries/2 + turnSize - 1) / turnSize {
 		b.turn()
 	}
 	var packets []mem.Packet
@@ -220,9 +224,9 @@ func (b *microBed) establish(t testing.TB, c *microCase) {
 			packets = append(packets, p)
 		}
 	})
-	rand.New(rand.NewPCG(3, 4)).Shuffle(len(packets), func(i, j int) { packets[i], packets[j] = packets[j], packets[i] })
+	microShuffle(packets)
 	b.replay(packets)
-	for range len(packets)/batchSize + 1 {
+	for range len(packets)/turnSize + 1 {
 		b.turn()
 	}
 	if got := b.w.flows.Len(); got < c.entries*99/100 || got > c.entries {

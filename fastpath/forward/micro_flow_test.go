@@ -93,14 +93,14 @@ func compareKeys(a, b flow.Key) int {
 }
 
 func microFind(keys []flow.Key, find func([]flow.Key) int) float64 {
-	at, asked, found := rand.IntN(len(keys)-batchSize), 0, 0
+	at, asked, found := rand.IntN(len(keys)-turnSize), 0, 0
 	var all turns
 	for begin := time.Now(); time.Since(begin) < microSlice/2; {
 		start := time.Now()
-		found += find(keys[at : at+batchSize])
+		found += find(keys[at : at+turnSize])
 		all.add(time.Since(start))
-		asked += batchSize
-		if at += batchSize; at+batchSize > len(keys) {
+		asked += turnSize
+		if at += turnSize; at+turnSize > len(keys) {
 			at = 0
 		}
 	}

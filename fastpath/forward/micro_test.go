@@ -17,7 +17,7 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-var microOut = flag.String("micro", "", "measure the user plane alone (make bench-micro) and write the table to this file")
+var microOut = flag.String("micro", "", "measure the user plane alone (make bench-micro) and write the table to this file; -: only count instructions, and print them")
 
 var microRows = flag.String("micro.rows", "", "measure only rows whose name matches this expression: service-16000-10-100, local-setup-10-100")
 
@@ -57,6 +57,7 @@ const (
 	microRounds = 7
 	microSlice  = 60 * time.Millisecond // of one row in one round
 	microTable  = 262_144               // entries: the default
+	turnSize    = batches * batchSize   // packets of a turn
 	microSetups = 100_000               // conversations a set-up row begins in one round
 )
 
@@ -101,6 +102,10 @@ func TestMicro(t *testing.T) {
 	debug.SetGCPercent(-1)
 	runtime.LockOSThread()
 	cases := microCases()
+	if *microOut == "-" {
+		fmt.Print(microInstructions(cases))
+		return
+	}
 	networks := map[[2]int]*table.Tables{}
 	for _, c := range cases {
 		at := [2]int{c.services, c.routes}
@@ -110,19 +115,15 @@ func TestMicro(t *testing.T) {
 		c.tables = networks[at]
 		c.prepare(t)
 	}
-	start := time.Now()
-	for range 1000 {
-		time.Now()
-	}
-	clockCost = time.Since(start) / 1000
+	clockCost = microClock()
 	for range microRounds {
 		for _, c := range cases {
 			c.measure(t)
 		}
 	}
-	text := microHead() + microEstablished(cases) + microSetUps(cases)
+	text := microHead() + microEstablished(cases) + microSetUps(cases) + microInstructions(cases)
 	if *microRows == "" {
-		text += microTablesAlone()
+		text += microWorkers(t) + microBad(t) + microTablesAlone()
 	}
 	fmt.Print(text)
 	if err := os.WriteFile(*microOut, []byte(text), 0o644); err != nil {
@@ -151,15 +152,7 @@ func (c *microCase) measure(t *testing.T) {
 	r := microRound{link: microLink(b), total: microTurns(b, microSlice)}
 	var stages [len(microStages)]turns
 	for start := time.Now(); time.Since(start) < microSlice; {
-		b.now += 20_000
-		b.w.begin(b.now)
-		before := time.Now()
-		for i := range microStages {
-			microStages[i].run(b.w)
-			after := time.Now()
-			stages[i].add(after.Sub(before) - clockCost)
-			before = after
-		}
+		b.stages(&stages)
 	}
 	for i := range stages {
 		r.stages[i] = stages[i].median()
@@ -167,6 +160,28 @@ func (c *microCase) measure(t *testing.T) {
 	r.stages[0] -= r.link // what is left is ours
 	b.whole(t, c)
 	c.rounds = append(c.rounds, r)
+}
+
+// stages is a turn with a look at the clock between the stages.
+func (b *microBed) stages(all *[len(microStages)]turns) {
+	b.now += 20_000
+	b.w.begin(b.now)
+	var took [len(microStages)]time.Duration
+	for n := range batches {
+		before := time.Now()
+		for i := range microStages {
+			if i == len(microStages)-1 && n < batches-1 {
+				break
+			}
+			microStages[i].run(b.w)
+			after := time.Now()
+			took[i] += after.Sub(before) - clockCost
+			before = after
+		}
+	}
+	for i := range took {
+		all[i].add(took[i])
+	}
 }
 
 // measureSetup begins conversations in an empty table.
@@ -177,15 +192,15 @@ func (c *microCase) measureSetup(t *testing.T) {
 		c.bed.turn()
 	}
 	link := microLink(c.bed)
-	c.bed.link.Next = 4 * batchSize
+	c.bed.link.Next = 4 * turnSize
 	var all turns
-	for range microSetups/batchSize - 4 {
+	for range microSetups/turnSize - 4 {
 		start := time.Now()
 		c.bed.turn()
 		all.add(time.Since(start))
 	}
 	c.bed.whole(t, c)
-	if got, want := c.bed.w.flows.Len(), 2*(len(all)+4)*batchSize; got != want {
+	if got, want := c.bed.w.flows.Len(), 2*(len(all)+4)*turnSize; got != want {
 		t.Fatalf("%s: %d flows, want %d", c.kind, got, want)
 	}
 	c.rounds = append(c.rounds, microRound{link: link, total: all.median()})
@@ -205,11 +220,14 @@ func microTurns(b *microBed, d time.Duration) float64 {
 // microLink returns what a packet costs the link, which receives and transmits
 // without a worker.
 func microLink(b *microBed) float64 {
-	var d [batchSize]frame.Desc
+	var d [turnSize]frame.Desc
 	var all turns
 	for begin := time.Now(); time.Since(begin) < microSlice/4; {
 		start := time.Now()
-		b.link.Transmit(d[:b.link.Receive(d[:])])
+		for at := 0; at < len(d); at += batchSize {
+			b.link.Receive(d[at : at+batchSize])
+		}
+		b.link.Transmit(d[:])
 		b.link.Flush()
 		all.add(time.Since(start))
 	}
@@ -220,12 +238,20 @@ func microLink(b *microBed) float64 {
 // does meanwhile: a turn takes 20 us, and few of them are interrupted.
 type turns []float64
 
-func (t *turns) add(d time.Duration) { *t = append(*t, float64(d)/batchSize) }
+func (t *turns) add(d time.Duration) { *t = append(*t, float64(d)/turnSize) }
 
 func (t *turns) median() float64 { return medianOf(*t) }
 
 // clockCost is what asking for the time takes.
 var clockCost time.Duration
+
+func microClock() time.Duration {
+	start := time.Now()
+	for range 1000 {
+		time.Now()
+	}
+	return time.Since(start) / 1000
+}
 
 // median of one figure over all rounds.
 func (c *microCase) median(figure func(*microRound) float64) float64 {
@@ -243,7 +269,7 @@ func medianOf(all []float64) float64 {
 
 func microHead() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "User plane alone, one worker, in-memory link, 60-byte TCP frames, batches of %d; medians of %d interleaved rounds of medians of turns.\n", batchSize, microRounds)
+	fmt.Fprintf(&s, "User plane alone, one worker, in-memory link, 60-byte TCP frames, %d batches of %d a turn; medians of %d interleaved rounds of medians of turns.\n", batches, batchSize, microRounds)
 	fmt.Fprintf(&s, "%s, %s/%s, %s. Allocations per packet: 0 (asserted).\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, cpuModel())
 	return s.String()
 }
@@ -276,6 +302,34 @@ func microEstablished(cases []*microCase) string {
 		}
 		net := c.median(func(r *microRound) float64 { return r.total - r.link })
 		fmt.Fprintf(&s, " %7.1f %7.2f\n", net, 1e3/net)
+	}
+	return s.String()
+}
+
+// microInstructions is what the stages of each row execute.
+func microInstructions(cases []*microCase) string {
+	var s strings.Builder
+	s.WriteString("\nInstructions a packet, of one batch: the stages' own, counted by single steps, which no noise disturbs.\n")
+	fmt.Fprintf(&s, "%-8s %9s %8s %9s", "packets", "flows", "services", "routes")
+	for _, st := range microStages {
+		fmt.Fprintf(&s, " %8s", st.name)
+	}
+	fmt.Fprintf(&s, " %7s\n", "total")
+	for _, c := range cases {
+		stages, err := microSteps(c)
+		if err != nil {
+			return fmt.Sprintf("\nInstructions are not counted: this process may not trace another (%v).\n", err)
+		}
+		flows, total := fmt.Sprint(c.entries), 0.0
+		if c.setup {
+			flows = "new"
+		}
+		fmt.Fprintf(&s, "%-8s %9s %8d %9d", c.kind, flows, c.services, c.routes)
+		for _, n := range stages {
+			fmt.Fprintf(&s, " %8.0f", n)
+			total += n
+		}
+		fmt.Fprintf(&s, " %7.0f\n", total)
 	}
 	return s.String()
 }

@@ -134,7 +134,7 @@ func stateProvocations() []provocation {
 		{"table full", reason.FlowTableFull, func(b *bed, n1 *node) { n1.full(); udp(b) }},
 		{"vif full", reason.VifFlowLimit, func(b *bed, n1 *node) {
 			for _, w := range n1.workers {
-				w.quota[nhPods].four = w.maxVifFlows(false)
+				*w.quota.Of(nhPods, false) = w.maxVifFlows(false)
 			}
 			udp(b)
 		}},

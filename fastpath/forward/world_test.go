@@ -499,7 +499,7 @@ func (w *world) key() uint64 {
 }
 
 func (s *stepper) key(h *maphash.Hash, put func(...int)) {
-	put(int(s.stage), s.i, len(s.waiting), b2i(s.due)+2*b2i(s.ages), int(s.view.Now>>20), int(s.aging.last), int(s.quota[nhPods].four), int(s.quota[nhPods+1].four))
+	put(int(s.stage), s.i, len(s.waiting), b2i(s.due)+2*b2i(s.ages), int(s.view.Now>>20), int(s.aging.last), int(*s.quota.Of(nhPods, false)), int(*s.quota.Of(nhPods+1, false)))
 	put(b2i(s.view.Tables == firstTables), int(s.views))
 	for _, n := range s.waiting {
 		put(n)
