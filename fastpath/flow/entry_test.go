@@ -106,7 +106,7 @@ func TestIndex(t *testing.T) {
 
 func TestRank(t *testing.T) {
 	tcp := func(s TCPState) Entry {
-		return Entry{Used: slotUsed, Action: ActionForward, Proto: packet.ProtoTCP, TCP: s}
+		return Entry{kind: kind{packet.ProtoTCP, slotUsed}, Action: ActionForward, TCP: s}
 	}
 	for _, c := range []struct {
 		what string
@@ -114,10 +114,10 @@ func TestRank(t *testing.T) {
 		want rank
 	}{
 		{"empty", Entry{}, rankKeep},
-		{"undecided", Entry{Used: slotUsed, Proto: packet.ProtoTCP}, rankDead},
-		{"refused", Entry{Used: slotUsed, Action: ActionDrop, Proto: packet.ProtoUDP}, rankDead},
-		{"UDP", Entry{Used: slotUsed, Action: ActionNAT, Proto: packet.ProtoUDP}, rankStateless},
-		{"SCTP", Entry{Used: slotUsed, Action: ActionForward, Proto: packet.ProtoSCTP}, rankStateless},
+		{"undecided", Entry{kind: kind{packet.ProtoTCP, slotUsed}}, rankDead},
+		{"refused", Entry{kind: kind{packet.ProtoUDP, slotUsed}, Action: ActionDrop}, rankDead},
+		{"UDP", Entry{kind: kind{packet.ProtoUDP, slotUsed}, Action: ActionNAT}, rankStateless},
+		{"SCTP", Entry{kind: kind{packet.ProtoSCTP, slotUsed}, Action: ActionForward}, rankStateless},
 		{"SYN", tcp(SYN), rankEmbryonic},
 		{"SYN and its answer", tcp(SYN | SYNr | EST), rankEmbryonic},
 		{"established", tcp(SYN | SYNr | EST | ESTr), rankKeep},

@@ -7,24 +7,26 @@ import (
 	"github.com/vragent/vragent/fastpath/packet"
 )
 
-// Place is where in the table a key's entry is, or would be.
+// Place is where in the table a key's entry is, or would be, and what it looks like.
 type Place struct {
 	ends uint64 // as in Entry
-	home uint32 // the first cell of its family that it may be in
+	rest
+	kind
 	six  bool   // IPv6
+	home uint32 // the first cell of its family that it may be in
 }
 
-// Locate finds out where k's entry would be, without a look at the memory there.
-func (t *Table) Locate(k *Key) Place {
-	var p Place
-	part := &t.four
-	if isFour(&k.Src) && isFour(&k.Dst) {
-		p.ends = ends4(&k.Src, &k.Dst)
-	} else {
-		p.ends, p.six, part = t.ends6(&k.Src, &k.Dst), true, &t.six
+// Locate finds out where the entry of a key would be, without a look at the memory there.
+func (t *Table) Locate(keyNH uint32, tuple *packet.Tuple, p *Place) {
+	p.rest = rest{keyNH, tuple.Sport, tuple.Dport}
+	p.kind = kind{tuple.Proto, slotUsed}
+	if p.six = !isFour(&tuple.Src) || !isFour(&tuple.Dst); p.six {
+		p.ends = t.ends6(&tuple.Src, &tuple.Dst)
+		p.home = t.six.home(t.hash(p))
+		return
 	}
-	p.home = part.home(t.hash(p.ends, k))
-	return p
+	p.ends = ends4(&tuple.Src, &tuple.Dst)
+	p.home = t.four.home(t.hash(p))
 }
 
 // Touch reads a little of the cells where entries would be. Loads that depend on
@@ -39,17 +41,25 @@ func (t *Table) Touch(places []Place) (sum uint32) {
 			sum += uint32(t.six.line(p.home).Used) + uint32(t.six.line(p.home+1).Used)
 			continue
 		}
-		at := t.four.lines[p.home : p.home+2 : p.home+2]
-		sum += uint32(at[0].Used) + uint32(at[1].Used)
+		sum += uint32(t.four.lines[p.home].Used) + uint32(t.four.lines[p.home+1].Used)
 	}
 	return sum
 }
 
-// hash is the seeded hash of k, after wyhash (public domain): 128-bit products of
+// TouchNew is Touch for a key that will be inserted: what is cold of its slot as well.
+func (t *Table) TouchNew(p *Place) (sum uint32) {
+	part := &t.four
+	if p.six {
+		part = &t.six
+	}
+	return uint32(part.line(p.home).Used) + t.cold[part.first+p.home].Gen
+}
+
+// hash is the seeded hash of a key, after wyhash (public domain): 128-bit products of
 // words masked with secrets, so that nobody outside can choose keys that meet.
-func (t *Table) hash(ends uint64, k *Key) uint64 {
-	rest := uint64(k.KeyNH)<<32 | uint64(k.Sport)<<16 | uint64(k.Dport)
-	return mix(mix(ends^t.secrets[0], rest^t.secrets[1])^t.secrets[2], uint64(k.Proto)^t.secrets[3])
+func (t *Table) hash(p *Place) uint64 {
+	rest := uint64(p.KeyNH)<<32 | uint64(p.Sport)<<16 | uint64(p.Dport)
+	return mix(mix(p.ends^t.secrets[0], rest^t.secrets[1])^t.secrets[2], uint64(p.Proto)^t.secrets[3])
 }
 
 // ends6 is a hash of two IPv6 addresses in the same manner.

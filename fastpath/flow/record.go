@@ -94,15 +94,21 @@ func (t *Table) Key(slot uint32) Key {
 
 // Translated returns what the tuple of a slot's packets becomes.
 func (t *Table) Translated(slot uint32) packet.Tuple {
-	e := t.Entry(slot)
-	to := packet.Tuple{Sport: e.natSport, Dport: e.natDport, Proto: e.Proto}
+	var to packet.Tuple
+	t.Translate(slot, t.Entry(slot), &to)
+	return to
+}
+
+// Translate makes to what the tuple of e's packets, whose slot that is, becomes.
+func (t *Table) Translate(slot uint32, e *Entry, to *packet.Tuple) {
+	to.Sport, to.Dport, to.Proto = e.natSport, e.natDport, e.Proto
 	if t.isSix(slot) {
 		w := t.six.wide(slot)
 		to.Src, to.Dst = w.natSrc, w.natDst
-	} else {
-		to.Src, to.Dst = split4(e.natEnds)
+		return
 	}
-	return to
+	put4(&to.Src, uint32(e.natEnds>>32))
+	put4(&to.Dst, uint32(e.natEnds))
 }
 
 // Count adds what a slot's packets were.
@@ -156,8 +162,13 @@ func ends4(src, dst *packet.Addr) uint64 {
 
 // split4 takes them out again.
 func split4(ends uint64) (src, dst packet.Addr) {
-	src, dst = packet.Addr{10: 0xff, 11: 0xff}, packet.Addr{10: 0xff, 11: 0xff}
-	binary.BigEndian.PutUint32(src[12:], uint32(ends>>32))
-	binary.BigEndian.PutUint32(dst[12:], uint32(ends))
+	put4(&src, uint32(ends>>32))
+	put4(&dst, uint32(ends))
 	return src, dst
+}
+
+// put4 makes a the IPv4 address v, in two words.
+func put4(a *packet.Addr, v uint32) {
+	binary.BigEndian.PutUint64(a[:8], 0)
+	binary.BigEndian.PutUint64(a[8:], 0xffff<<32|uint64(v))
 }

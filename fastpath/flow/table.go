@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+
+	"github.com/vragent/vragent/fastpath/packet"
 )
 
 // Table is a hash table of entries in memory handed in: open addressing with
@@ -102,10 +104,10 @@ func (t *Table) adopt(slot uint32) {
 		return
 	}
 	k := t.Key(slot)
-	p := t.Locate(&k)
+	p := t.place(&k)
 	part := t.part(slot)
 	distance := int(slot-part.first) - int(p.home)
-	_, twice := t.Find(&k, &p)
+	_, twice := t.Find(&k.Tuple, &p)
 	if e.Used != slotUsed || e.Action == ActionNone || e.Action > ActionDrop || p.six != t.isSix(slot) || p.ends != e.ends ||
 		distance < 0 || distance >= window || twice {
 		t.wipe(slot)
@@ -155,29 +157,32 @@ func (t *Table) Cold(slot uint32) *Cold { return &t.cold[slot] }
 
 // Lookup finds the entry of k.
 func (t *Table) Lookup(k *Key) (slot uint32, ok bool) {
-	p := t.Locate(k)
-	return t.Find(k, &p)
+	p := t.place(k)
+	return t.Find(&k.Tuple, &p)
 }
 
-// Find is Lookup where k has been located.
-func (t *Table) Find(k *Key, p *Place) (slot uint32, ok bool) {
+func (t *Table) place(k *Key) (p Place) {
+	t.Locate(k.KeyNH, &k.Tuple, &p)
+	return p
+}
+
+// Find is Lookup where the key, whose tuple is k, has been located.
+func (t *Table) Find(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
 	if p.six {
 		return t.findSix(k, p)
 	}
-	lines := t.four.lines[p.home : p.home+uint32(t.four.lines[p.home].reach)]
-	for i := range lines {
-		if e := &lines[i]; e.ends == p.ends && e.Sport == k.Sport && e.Dport == k.Dport && e.KeyNH == k.KeyNH &&
-			e.Proto == k.Proto && e.Used == slotUsed {
-			return p.home + uint32(i), true
+	for slot, end := p.home, p.home+uint32(t.four.lines[p.home].reach); slot < end; slot++ {
+		if e := &t.four.lines[slot]; e.ends == p.ends && e.rest == p.rest && e.kind == p.kind {
+			return slot, true
 		}
 	}
 	return 0, false
 }
 
-func (t *Table) findSix(k *Key, p *Place) (slot uint32, ok bool) {
+func (t *Table) findSix(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
 	for cell, end := p.home, p.home+uint32(t.six.line(p.home).reach); cell < end; cell++ {
 		e := t.six.line(cell)
-		if e.ends != p.ends || e.Sport != k.Sport || e.Dport != k.Dport || e.KeyNH != k.KeyNH || e.Proto != k.Proto || e.Used != slotUsed {
+		if e.ends != p.ends || e.rest != p.rest || e.kind != p.kind {
 			continue
 		}
 		if w := t.six.wide(t.six.first + cell); w.src == k.Src && w.dst == k.Dst {
@@ -192,10 +197,15 @@ func (t *Table) findSix(k *Key, p *Place) (slot uint32, ok bool) {
 // key that is there already is returned as it is. ok is false when the part is
 // at its limit or k's window is full; see Victim.
 func (t *Table) Insert(k *Key) (slot uint32, ok bool) {
-	p := t.Locate(k)
-	if slot, ok = t.Find(k, &p); ok {
+	p := t.place(k)
+	if slot, ok = t.Find(&k.Tuple, &p); ok {
 		return slot, true
 	}
+	return t.Add(&k.Tuple, &p)
+}
+
+// Add is Insert where the key, whose tuple is k, has been located and not found.
+func (t *Table) Add(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
 	part := &t.four
 	if p.six {
 		part = &t.six
@@ -208,7 +218,7 @@ func (t *Table) Insert(k *Key) (slot uint32, ok bool) {
 			continue
 		}
 		slot = part.first + p.home + i
-		t.begin(slot, k, &p)
+		t.begin(slot, k, p)
 		home := part.line(p.home)
 		home.reach = max(home.reach, uint8(i+1))
 		part.used.Add(1)
@@ -217,11 +227,11 @@ func (t *Table) Insert(k *Key) (slot uint32, ok bool) {
 	return 0, false
 }
 
-// begin makes the entry of a slot that of k.
-func (t *Table) begin(slot uint32, k *Key, p *Place) {
+// begin makes the entry of a slot that of the key at p, whose tuple is k.
+func (t *Table) begin(slot uint32, k *packet.Tuple, p *Place) {
 	e := t.Entry(slot)
 	*e = Entry{
-		ends: p.ends, KeyNH: k.KeyNH, Sport: k.Sport, Dport: k.Dport, Proto: k.Proto, Used: slotUsed, reach: e.reach,
+		ends: p.ends, rest: p.rest, kind: p.kind, reach: e.reach,
 		natEnds: p.ends, natSport: k.Sport, natDport: k.Dport, LabelECMP: noMember,
 	}
 	t.cold[slot] = Cold{Reverse: NoReverse}
@@ -236,7 +246,7 @@ func (t *Table) Delete(slot uint32) {
 		return
 	}
 	k := t.Key(slot)
-	p := t.Locate(&k)
+	p := t.place(&k)
 	part := t.part(slot)
 	t.wipe(slot)
 	part.used.Add(-1)
@@ -262,7 +272,7 @@ func (t *Table) shrink(part *part, home uint32) {
 		if part.line(home+n-1).Used == slotEmpty {
 			continue
 		}
-		if k := t.Key(part.first + home + n - 1); t.Locate(&k).home == home {
+		if k := t.Key(part.first + home + n - 1); t.place(&k).home == home {
 			break
 		}
 	}
@@ -287,11 +297,10 @@ func (t *Table) Scan(n int, visit func(slot uint32, e *Entry)) {
 // the key's window, so that its place serves the key.
 const victimWindow = 64
 
-// Victim returns the entry that has to go so that k can be inserted: the first
-// of the lowest rank, and among those the one not seen for longest. Established
+// Victim returns the entry that has to go so that the key at p can be inserted: the
+// first of the lowest rank, and among those the one not seen for longest. Established
 // TCP never goes. ok is false when there is none.
-func (t *Table) Victim(k *Key) (slot uint32, ok bool) {
-	p := t.Locate(k)
+func (t *Table) Victim(p *Place) (slot uint32, ok bool) {
 	part := &t.four
 	if p.six {
 		part = &t.six

@@ -82,8 +82,8 @@ func TestInsertLookupDelete(t *testing.T) {
 
 // hashOf is the whole hash of a key: what its home is made of.
 func hashOf(tab *Table, k *Key) uint64 {
-	p := tab.Locate(k)
-	return tab.hash(p.ends, k)
+	p := tab.place(k)
+	return tab.hash(&p)
 }
 
 // Each part of a key is spread over the whole hash, and the seed matters.
@@ -139,7 +139,7 @@ func TestFillToCapacity(t *testing.T) {
 				refused++
 				continue
 			}
-			probes += int(slot-tab.part(slot).first-tab.Locate(&k).home) + 1
+			probes += int(slot-tab.part(slot).first-tab.place(&k).home) + 1
 		}
 		if refused > entries/1000 {
 			t.Errorf("%d of %d flows met a full window", refused, entries)
@@ -174,7 +174,7 @@ func eachFamily(t *testing.T, n int, run func(t *testing.T, tab *Table, keys []K
 			tab, _ := newTable(t, 1000)
 			var keys []Key
 			for i := uint32(0); len(keys) < n; i++ {
-				if k := family(i*2654435761, six); tab.Locate(&k).home == 400 {
+				if k := family(i*2654435761, six); tab.place(&k).home == 400 {
 					keys = append(keys, k)
 				}
 			}
@@ -203,7 +203,7 @@ func testFullWindow(t *testing.T, tab *Table, keys []Key, first uint32) {
 		e := tab.Entry(first + uint32(i))
 		e.TCP, e.LastSeen = SYN, uint32(1000-i)
 	}
-	slot, ok := tab.Victim(&last)
+	slot, ok := victim(tab, &last)
 	if !ok || slot != first+victimWindow-1 {
 		t.Fatalf("victim is %d, %v", slot, ok)
 	}
@@ -220,6 +220,11 @@ func testFullWindow(t *testing.T, tab *Table, keys []Key, first uint32) {
 
 // The victim is dead before embryonic before not TCP, and the oldest of those;
 // never established.
+func victim(tab *Table, k *Key) (uint32, bool) {
+	p := tab.place(k)
+	return tab.Victim(&p)
+}
+
 func TestVictim(t *testing.T) { eachFamily(t, 7, testVictim) }
 
 func testVictim(t *testing.T, tab *Table, keys []Key, _ uint32) {
@@ -230,7 +235,7 @@ func testVictim(t *testing.T, tab *Table, keys []Key, _ uint32) {
 	}
 	want := func(slot uint32, there bool) {
 		t.Helper()
-		if got, ok := tab.Victim(&keys[0]); ok != there || ok && got != slot {
+		if got, ok := victim(tab, &keys[0]); ok != there || ok && got != slot {
 			t.Errorf("victim is %d, %v, want %d, %v", got, ok, slot, there)
 		}
 	}
@@ -344,9 +349,9 @@ func same(t *testing.T, tab *Table, twin map[Key]uint32) {
 		if at, ok := tab.Lookup(&k); !ok || at != slot || tab.Key(at) != k {
 			t.Fatalf("%v: found at %d, %v, want %d", k, at, ok, slot)
 		}
-		part, p := tab.part(slot), tab.Locate(&k)
+		part, p := tab.part(slot), tab.place(&k)
 		tab.Touch([]Place{p})
-		if at, ok := tab.Find(&k, &p); !ok || at != slot {
+		if at, ok := tab.Find(&k.Tuple, &p); !ok || at != slot {
 			t.Fatalf("%v: located at %d, %v, want %d", k, at, ok, slot)
 		}
 		home := part.line(p.home)
@@ -400,7 +405,7 @@ func TestNoAllocations(t *testing.T) {
 		insert(t, tab, key(n))
 	}
 	k, absent := key(7), key(1000)
-	places := []Place{tab.Locate(&k), tab.Locate(&absent), {home: uint32(tab.four.homes) - 1}, {home: uint32(tab.six.homes) - 1, six: true}}
+	places := []Place{tab.place(&k), tab.place(&absent), {home: uint32(tab.four.homes) - 1}, {home: uint32(tab.six.homes) - 1, six: true}}
 	slot, _ := tab.Lookup(&k)
 	index, sum := 0, 0
 	for name, call := range map[string]func(){
@@ -413,7 +418,7 @@ func TestNoAllocations(t *testing.T) {
 			index++
 		},
 		"Record":   func() { sum += int(tab.Packets(slot)); tab.Record(slot) },
-		"Victim":   func() { tab.Victim(&k) },
+		"Victim":   func() { victim(tab, &k) },
 		"Touch":    func() { sum += int(tab.Touch(places)) },
 		"Scan":     func() { tab.Scan(64, func(uint32, *Entry) { sum++ }) },
 		"Snapshot": func() { tab.Snapshot(slot) },

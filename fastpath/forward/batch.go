@@ -19,13 +19,13 @@ type parcel struct {
 	addr     uint64 // of the first chunk, in packet memory
 	off, end int
 	total    int // bytes of all buffers, from off
-	tail     [maxChunks - 1]frame.Desc
 	tails    int
 	offload  frame.Offload // what its sender left to a network card: us
 
 	resolved     bool  // the ports of a fragment are known: sport, dport
 	clashes      uint8 // how often the reverse key was taken
 	sport, dport uint16
+	tail         [maxChunks - 1]frame.Desc
 }
 
 // pkt is one packet of a batch, from receive to emit. Its fields are grouped by
@@ -72,13 +72,14 @@ func (w *Worker) receive() int {
 func (w *Worker) receiveFrom(d *door, rx []frame.Desc) int {
 	first := w.n
 	got := d.link.Receive(rx)
-	for i := 0; i < got; {
+	rx = rx[:got]
+	for len(rx) > 0 {
 		n := 1
-		for rx[i+n-1].Options&frame.Contd != 0 && i+n < got {
+		for rx[n-1].Options&frame.Contd != 0 && n < len(rx) {
 			n++
 		}
-		w.take(rx[i : i+n])
-		i += n
+		w.take(rx[:n])
+		rx = rx[n:]
 	}
 	if d.loose {
 		for i := first; i < w.n; i++ {
@@ -102,7 +103,8 @@ func (w *Worker) tails(p *pkt, b *[maxChunks - 1][]byte) [][]byte {
 func (w *Worker) take(d []frame.Desc) {
 	p := &w.batch[w.n]
 	w.n++
-	*p = pkt{chunk: w.mem.Chunk(d[0].Addr), live: true}
+	p.begin()
+	p.chunk = w.mem.Chunk(d[0].Addr)
 	p.addr, p.total = frame.Base(d[0].Addr), int(d[0].Len)
 	p.off = int(d[0].Addr - p.addr)
 	p.offload = frame.OffloadOf(d[0].Options)
@@ -123,6 +125,17 @@ func (w *Worker) take(d []frame.Desc) {
 		p.tails++
 		p.total += int(t.Len)
 	}
+}
+
+// begin makes p one that nothing is known of. Only what some stage reads before one has
+// written it is cleared: all of p takes longer than the rest of receive.
+func (p *pkt) begin() {
+	p.tails, p.resolved, p.clashes = 0, false, 0
+	p.handed, p.settled = false, false
+	p.Vif, p.Fabric, p.Label = nil, false, 0
+	p.ask = askNothing
+	p.rewrite, p.answer = false, false
+	p.live = true
 }
 
 // data is the packet's first buffer up to the end of its bytes; offsets of info
@@ -168,8 +181,9 @@ func (w *Worker) keepTails(p *pkt, n int) {
 func (w *Worker) trim(p *pkt) {
 	left := p.Info.L3 + p.Info.Len - p.end // bytes of the packet in the tails
 	if left <= 0 {
-		p.end += left
-		w.freeTails(p)
+		if p.end += left; p.tails > 0 {
+			w.freeTails(p)
+		}
 		return
 	}
 	for i := range p.tail[:p.tails] {

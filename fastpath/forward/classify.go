@@ -55,7 +55,7 @@ func (w *Worker) examine(p *pkt) Reason {
 	if p.Vif = t.Vif(id); p.Vif == nil {
 		return reason.UnknownVif
 	}
-	if p.Vif.Kind == table.VifFabric {
+	if p.Vif.Fabric {
 		return w.fromFabric(t, p)
 	}
 	return fromNode(t, p)
@@ -77,7 +77,7 @@ func fromNode(t *table.Tables, p *pkt) Reason {
 	switch packet.EtherType(b[p.off:]) {
 	case packet.TypeIPv4, packet.TypeIPv6:
 	case packet.TypeARP:
-		p.ask = askARP
+		p.ask, p.Info = askARP, packet.Info{}
 		return reason.None
 	default:
 		return reason.InvalidProtocol
@@ -93,11 +93,13 @@ func fromNode(t *table.Tables, p *pkt) Reason {
 	if p.Info.Multicast { // before the source: a host's own MLD and router solicitations come from :: and fe80::
 		return reason.Multicast
 	}
-	if p.Vif.Kind == table.VifVirtual && !p.Vif.Owns(p.Info.Tuple.Src) {
-		return reason.InvalidSource
-	}
-	if p.Vif.Kind == table.VifVirtual && way.ToUnderlay(t, &p.Info.Tuple) {
-		return reason.TunnelFromPod
+	if p.Vif.Pod {
+		if !p.Vif.Sends(&p.Info.Tuple.Src) {
+			return reason.InvalidSource
+		}
+		if way.ToUnderlay(t, &p.Info.Tuple) {
+			return reason.TunnelFromPod
+		}
 	}
 	p.ports()
 	return reason.None

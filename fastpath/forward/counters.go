@@ -43,9 +43,7 @@ func (w *Worker) grow() {
 	if n := w.view.MaxVif() + 1; n > len(w.count.vifs) {
 		w.count.vifs = append(w.count.vifs, make([]VifCounters, n-len(w.count.vifs))...)
 	}
-	if n := w.view.MaxNH() + 1; n > len(w.quota) {
-		w.quota = append(w.quota, make([]quota, n-len(w.quota))...)
-	}
+	w.quota.Grow(w.view.MaxNH() + 1)
 }
 
 // Counters returns the worker's counters.
@@ -78,8 +76,8 @@ func (w *Worker) VifCounters(id table.VifID) VifCounters {
 		if int(id) < len(w.count.vifs) {
 			c = w.count.vifs[id]
 		}
-		if v := w.view.Vif(id); v != nil && int(v.NH) < len(w.quota) {
-			c.Flows = int(w.quota[v.NH].four + w.quota[v.NH].six)
+		if v := w.view.Vif(id); v != nil {
+			c.Flows = w.quota.Sum(uint32(v.NH))
 		}
 	})
 	return c

@@ -68,13 +68,14 @@ func (w *Worker) door(id table.VifID) *door {
 	return &w.doors[0]
 }
 
-// source is the Ethernet source of a frame that leaves for v by d: the vif's own
+// putSource writes the Ethernet source of a frame that leaves for v by d: the vif's own
 // where nobody behind the link puts it there.
-func (d *door) source(v *table.VifEntry) [6]byte {
+func (d *door) putSource(b *table.MAC, v *table.VifEntry) {
 	if d.own == v.ID {
-		return v.MAC
+		*b = v.MAC
+		return
 	}
-	return link.VifMAC(uint32(v.ID))
+	link.PutVif((*[6]byte)(b), uint32(v.ID))
 }
 
 // transmit hands the batch of d to its link. What a full ring refuses twice is

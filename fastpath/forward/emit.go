@@ -31,13 +31,13 @@ func (w *Worker) emitOne(p *pkt) {
 		w.emitWhole(p)
 		return
 	}
-	mtu := w.mtu(p.nh)
+	mtu := p.nh.Fits
 	if p.Info.Len > mtu && (p.Info.DF || p.Info.V6) && !p.answer {
 		w.tooBig(p, mtu)
 		if !p.live {
 			return
 		}
-		mtu = w.mtu(p.nh)
+		mtu = p.nh.Fits
 	}
 	if !p.answer && !w.rewriteOne(p, mtu) {
 		return
@@ -55,19 +55,6 @@ func (w *Worker) fit(p *pkt, mtu int) {
 	default:
 		w.fragment(p, mtu)
 	}
-}
-
-// mtu is the largest IP packet nh can carry, bytes.
-func (w *Worker) mtu(nh *table.NH) int {
-	switch nh.Type {
-	case table.NHTunnel:
-		return nh.MTU - packet.TunnelLen
-	case table.NHEncap, table.NHHost:
-		if v := w.view.Vif(nh.Vif); v != nil {
-			return v.MTU
-		}
-	}
-	return 1 << 16
 }
 
 // rewriteOne translates p and counts the hop. It reports whether p goes on.
@@ -98,16 +85,11 @@ func (w *Worker) sctpChecksum(p *pkt) {
 // push sends p by its next hop, wrapped for it. Every sent packet comes here.
 func (w *Worker) push(p *pkt) {
 	w.trim(p)
-	switch p.nh.Type {
-	case table.NHTunnel, table.NHResolve:
+	switch p.nh.Out {
+	case table.OutVif:
+		w.deliver(p, p.nh.To, etherType(p))
+	case table.OutTunnel:
 		w.pushTunnel(p)
-	case table.NHEncap, table.NHHost:
-		v := w.view.Vif(p.nh.Vif)
-		if v == nil {
-			w.drop(p, reason.NoRoute)
-			return
-		}
-		w.deliver(p, v, etherType(p))
 	default:
 		w.drop(p, reason.NoRoute)
 	}
@@ -116,8 +98,7 @@ func (w *Worker) push(p *pkt) {
 // pushTunnel wraps p in MPLS over UDP (RFC 7510). The outer source port carries
 // the flow's hash, alike for both directions, so that the underlay can spread flows.
 func (w *Worker) pushTunnel(p *pkt) {
-	fabric := w.view.Vif(p.nh.Vif)
-	if fabric == nil || !p.nh.Usable {
+	if p.nh.To == nil || !p.nh.Usable {
 		w.drop(p, reason.Unresolved)
 		return
 	}
@@ -125,17 +106,13 @@ func (w *Worker) pushTunnel(p *pkt) {
 	o := packet.Outer{Src: p.nh.Src4, Dst: p.nh.Dst4, Sport: packet.EntropyPort(p.Info.Tuple.Hash()), Label: uint32(p.push)}
 	packet.PutTunnel(p.chunk[l3:], &o, p.Info.Len)
 	p.off = l3 - packet.EthernetLen
-	copy(p.chunk[p.off:], p.nh.DstMAC[:])
-	binary.BigEndian.PutUint16(p.chunk[p.off+12:], packet.TypeIPv4)
-	w.queue(p, fabric)
+	w.queue(p, p.nh.To, &p.nh.DstMAC, packet.TypeIPv4)
 }
 
 // deliver sends p to a pod or the host.
 func (w *Worker) deliver(p *pkt, v *table.VifEntry, etherType uint16) {
 	p.off = p.Info.L3 - packet.EthernetLen
-	copy(p.chunk[p.off:], v.MAC[:])
-	binary.BigEndian.PutUint16(p.chunk[p.off+12:], etherType)
-	w.queue(p, v)
+	w.queue(p, v, &v.MAC, etherType)
 }
 
 func etherType(p *pkt) uint16 {
@@ -145,11 +122,14 @@ func etherType(p *pkt) uint16 {
 	return packet.TypeIPv4
 }
 
-// queue puts the Ethernet source and the descriptors of p where v's frames leave.
-func (w *Worker) queue(p *pkt, v *table.VifEntry) {
+// queue puts the Ethernet header in front of p, which is for the station to, and its
+// descriptors where v's frames leave.
+func (w *Worker) queue(p *pkt, v *table.VifEntry, to *table.MAC, etherType uint16) {
 	d := w.door(v.ID)
-	mac := d.source(v)
-	copy(p.chunk[p.off+6:], mac[:])
+	h := (*[packet.EthernetLen]byte)(p.chunk[p.off:])
+	*(*table.MAC)(h[:6]) = *to
+	d.putSource((*table.MAC)(h[6:12]), v)
+	binary.BigEndian.PutUint16(h[12:], etherType)
 	if d.n+1+p.tails > len(d.tx) {
 		w.transmit(d)
 	}

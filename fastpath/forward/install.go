@@ -9,37 +9,38 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// install makes the pair of entries for the decision just taken and sends p on.
+// install makes the pair of entries that the decision asks for and sends p on.
 //
 // The forward entry is ours. NAT makes the reverse tuple another one, which may
 // belong to another worker: it gets the entry together with the packet, and
 // transmits only when the entry is in.
 //
 //	drops: reason.VifFlowLimit, reason.FlowTableFull, reason.NATPorts, reason.RingFull
-func (w *Worker) install(p *pkt, k *flow.Key) {
-	if *w.quotaOf(uint32(p.KeyNH), p.Info.V6) >= w.maxVifFlows(p.Info.V6) && !w.replaceOwn(k) {
+func (w *Worker) install(p *pkt, at *flow.Place, d *decide.Decision) {
+	if *w.quota.Of(uint32(p.KeyNH), p.Info.V6) >= w.maxVifFlows(p.Info.V6) && !w.replaceOwn(at) {
 		w.drop(p, reason.VifFlowLimit)
 		return
 	}
-	slot, ok := w.insert(k)
+	slot, ok := w.add(&p.Info.Tuple, at)
 	if !ok {
 		w.drop(p, reason.FlowTableFull)
 		return
 	}
-	*w.quotaOf(uint32(p.KeyNH), p.Info.V6)++
-	r := w.forwardOf(p)
+	*w.quota.Of(uint32(p.KeyNH), p.Info.V6)++
+	var r flow.Record
+	w.forwardOf(p, d, &r)
 	w.flows.Set(slot, &r)
 	w.flows.Entry(slot).View = w.views
-	if d := &w.decide; d.Client != 0 {
+	if d.Client != 0 {
 		w.view.Clients.Put(d.Client, d.Key, w.view.Now)
 	}
-	w.pair(p, slot, &r)
+	w.pair(p, slot, &r, d)
 }
 
-// forwardOf is the forward entry that the decision just taken makes.
-func (w *Worker) forwardOf(p *pkt) flow.Record {
-	d, in := &w.decide, &p.Info.Tuple
-	r := flow.Record{
+// forwardOf makes r the forward entry that the decision asks for.
+func (w *Worker) forwardOf(p *pkt, d *decide.Decision, r *flow.Record) {
+	in := &p.Info.Tuple
+	*r = flow.Record{
 		Src: in.Src, Dst: in.Dst, Sport: in.Sport, Dport: in.Dport, Proto: in.Proto, KeyNH: uint32(p.KeyNH),
 		Flags: flow.FlagForward, Reverse: flow.NoReverse, NH: uint32(d.NH), VRF: uint32(p.VRF),
 		Scope: uint32(d.Scope), Gen: w.view.NH(d.Scope).Gen, LabelECMP: flow.PackLabelECMP(d.Push, d.ECMP),
@@ -51,8 +52,7 @@ func (w *Worker) forwardOf(p *pkt) flow.Record {
 	if r.Proto == packet.ProtoTCP {
 		r.TCP = entry.FirstTCP(p.Info.TCPFlags)
 	}
-	entry.Translate(&r, &d.To)
-	return r
+	entry.Translate(r, &d.To)
 }
 
 // natTries bounds the source ports tried for one flow.
@@ -61,7 +61,8 @@ const natTries = 32
 // pair puts the reverse entry where its tuple belongs. When another flow to the
 // same backend has the same reverse key (a connection to the service and one to
 // the pod itself, from one port), the source port is translated too.
-func (w *Worker) pair(p *pkt, slot uint32, r *flow.Record) {
+func (w *Worker) pair(p *pkt, slot uint32, r *flow.Record, d *decide.Decision) {
+	var rev flow.Record
 	for ; p.clashes < natTries; p.clashes++ {
 		e := w.flows.Entry(slot)
 		to := r.Translated()
@@ -71,7 +72,7 @@ func (w *Worker) pair(p *pkt, slot uint32, r *flow.Record) {
 			w.sendInstall(p, slot, e)
 			return
 		}
-		rev := w.reverseOf(p, r)
+		w.reverseOf(p, r, d, &rev)
 		switch w.insertReverse(&rev, flow.Index(w.id, slot)) {
 		case inserted:
 			if e.Used == 0 || e.Flags&flow.FlagForward == 0 {
@@ -106,21 +107,18 @@ func at(index uint32) uint32 {
 	return slot
 }
 
-// reverseOf is the entry for the replies of f.
-func (w *Worker) reverseOf(p *pkt, f *flow.Record) flow.Record {
-	d := decide.Decision{NH: table.NextHopID(f.NH)}
-	w.view.WayBack(&p.Packet, &d)
+// reverseOf makes r the entry for the replies of f, whose way back d says.
+func (w *Worker) reverseOf(p *pkt, f *flow.Record, d *decide.Decision, r *flow.Record) {
 	to := f.Translated()
 	key := to.Reverse()
-	r := flow.Record{
+	*r = flow.Record{
 		Src: key.Src, Dst: key.Dst, Sport: key.Sport, Dport: key.Dport, Proto: key.Proto,
 		KeyNH: uint32(d.KeyNH), NH: uint32(d.Back.NH), VRF: uint32(p.VRF),
 		Scope: uint32(d.Back.Scope), Gen: w.view.NH(d.Back.Scope).Gen, LabelECMP: flow.PackLabelECMP(d.Back.Push, -1),
 		Flags: f.Flags & (flow.FlagSplit | flow.FlagHairpin | flow.FlagLocal), TCP: f.TCP.Reverse(), LastSeen: w.now,
 	}
 	back := entry.Reversed(f)
-	entry.Translate(&r, &back)
-	return r
+	entry.Translate(r, &back)
 }
 
 type insertion uint8
@@ -136,8 +134,9 @@ const (
 // entry that makes the same of packets is of the same conversation, and r takes its
 // place, also when that came another way before or its end was not heard of.
 func (w *Worker) insertReverse(r *flow.Record, forward uint32) insertion {
-	k := r.Key()
-	slot, ok := w.flows.Lookup(&k)
+	k := packet.Tuple{Src: r.Src, Dst: r.Dst, Sport: r.Sport, Dport: r.Dport, Proto: r.Proto}
+	w.flows.Locate(r.KeyNH, &k, &w.back)
+	slot, ok := w.flows.Find(&k, &w.back)
 	if ok {
 		e := w.flows.Record(slot)
 		alike := e.VRF == r.VRF && e.Translated() == r.Translated()
@@ -148,7 +147,7 @@ func (w *Worker) insertReverse(r *flow.Record, forward uint32) insertion {
 		if alike {
 			r.TCP, r.Packets, r.Bytes = entry.MergeTCP(e.TCP, r.TCP), e.Packets, e.Bytes
 		}
-	} else if slot, ok = w.insert(&k); !ok {
+	} else if slot, ok = w.add(&k, &w.back); !ok {
 		return full
 	}
 	r.Reverse = forward
@@ -170,30 +169,30 @@ func (w *Worker) orphan(slot uint32) bool {
 	return w.flows.Entry(at).Used == 0 || w.flows.Cold(at).Reverse != flow.Index(w.id, slot)
 }
 
-// insert finds room for k, evicting by rule when the table is full.
-func (w *Worker) insert(k *flow.Key) (uint32, bool) {
-	if slot, ok := w.flows.Insert(k); ok {
+// add finds room for k, which is not there, evicting by rule when the table is full.
+func (w *Worker) add(k *packet.Tuple, at *flow.Place) (uint32, bool) {
+	if slot, ok := w.flows.Add(k, at); ok {
 		return slot, true
 	}
-	slot, ok := w.flows.Victim(k)
+	slot, ok := w.flows.Victim(at)
 	if !ok {
 		return 0, false
 	}
 	w.removePair(slot, w.flows.Entry(slot))
-	return w.flows.Insert(k)
+	return w.flows.Add(k, at)
 }
 
 // replaceOwn makes room in the quota of a vif that opens and closes many connections:
 // one that is over goes before its time.
-func (w *Worker) replaceOwn(k *flow.Key) bool {
-	slot, ok := w.flows.Victim(k)
+func (w *Worker) replaceOwn(at *flow.Place) bool {
+	slot, ok := w.flows.Victim(at)
 	e := w.flows.Entry(slot)
 	from := e.KeyNH
 	if e.Flags&flow.FlagForward == 0 {
 		from = e.NH
 		ok = ok && !w.remote(slot)
 	}
-	if !ok || from != k.KeyNH || !e.TCP.Over() {
+	if !ok || from != at.KeyNH || !e.TCP.Over() {
 		return false
 	}
 	w.removePair(slot, e)
@@ -232,22 +231,12 @@ func (w *Worker) linked(slot, peer uint32) *flow.Entry {
 // forget deletes one entry.
 func (w *Worker) forget(slot uint32, e *flow.Entry) {
 	if e.Flags&flow.FlagForward != 0 && int(e.KeyNH) < len(w.quota) {
-		if n := w.quotaOf(e.KeyNH, w.flows.Six(slot)); *n > 0 {
+		if n := w.quota.Of(e.KeyNH, w.flows.Six(slot)); *n > 0 {
 			*n--
 		}
 	}
 	w.cancel(slot)
 	w.flows.Delete(slot)
-}
-
-// quota counts the forward entries of a key next hop, by family.
-type quota struct{ four, six uint32 }
-
-func (w *Worker) quotaOf(nh uint32, six bool) *uint32 {
-	if six {
-		return &w.quota[nh].six
-	}
-	return &w.quota[nh].four
 }
 
 func (w *Worker) maxVifFlows(six bool) uint32 {
@@ -279,9 +268,7 @@ func (w *Worker) adopt() {
 		if e.Flags&flow.FlagForward == 0 {
 			return
 		}
-		if n := int(e.KeyNH) + 1; n > len(w.quota) {
-			w.quota = append(w.quota, make([]quota, n-len(w.quota))...)
-		}
-		*w.quotaOf(e.KeyNH, w.flows.Six(slot))++
+		w.quota.Grow(int(e.KeyNH) + 1)
+		*w.quota.Of(e.KeyNH, w.flows.Six(slot))++
 	})
 }

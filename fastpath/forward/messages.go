@@ -2,6 +2,7 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/flow"
+	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
@@ -75,7 +76,9 @@ func (w *Worker) handOver(p *pkt, to int) {
 func (w *Worker) sendInstall(p *pkt, slot uint32, e *flow.Entry) {
 	m, f := &w.out, w.flows.Record(slot)
 	m.kind, m.peer = msgInstall, flow.Index(w.id, slot)
-	m.entry = w.reverseOf(p, &f)
+	d := decide.Decision{NH: table.NextHopID(e.NH)}
+	w.view.WayBack(&p.Packet, &d)
+	w.reverseOf(p, &f, &d, &m.entry)
 	m.nh, m.push = table.NextHopID(e.NH), e.Label()
 	to := f.Translated()
 	if owner := w.owner(&to); owner != w.id {
@@ -85,7 +88,7 @@ func (w *Worker) sendInstall(p *pkt, slot uint32, e *flow.Entry) {
 	// The port chosen after a clash brought the reverse entry home.
 	f.Flags &^= flow.FlagPending | flow.FlagSplit
 	e.Flags = f.Flags
-	w.pair(p, slot, &f)
+	w.pair(p, slot, &f, &d)
 }
 
 // drain acts on what the other workers said. Packets join the batch; when it is full,

@@ -27,7 +27,7 @@ func (s *Shared) Trace(frame []byte) told.Result {
 // trace tells r what each stage decides about p.
 func (w *Worker) trace(p *pkt, r *told.Teller) {
 	*p = pkt{parcel: p.parcel, chunk: p.chunk, live: true}
-	r.T, r.MTU = w.view.Tables, w.mtu
+	r.T = w.view.Tables
 	if why := w.examine(p); why != reason.None {
 		r.Drop("classify", why)
 		return

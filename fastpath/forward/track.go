@@ -17,6 +17,7 @@ import (
 //	drops:  reason.NoRoute … reason.NATPorts; refusals are answered
 func (w *Worker) track() {
 	w.locate()
+	w.missed = 0
 	for i := 0; i < w.n; i++ {
 		p := &w.batch[i]
 		if !p.live || p.settled {
@@ -30,8 +31,12 @@ func (w *Worker) track() {
 			w.refuse(p, reason.TTLExpired)
 			continue
 		}
-		w.trackOne(p, &w.places[i])
+		if !w.known(p, &w.places[i]) && p.live && !p.answer {
+			w.misses[w.missed] = uint8(i)
+			w.missed++
+		}
 	}
+	w.settle()
 }
 
 // locate finds out where the flows of all packets are before the first is looked at,
@@ -39,32 +44,48 @@ func (w *Worker) track() {
 func (w *Worker) locate() {
 	for i := 0; i < w.n; i++ {
 		if p := &w.batch[i]; p.live && !p.settled {
-			k := flow.Key{KeyNH: uint32(p.KeyNH), Tuple: p.Info.Tuple}
-			w.places[i] = w.flows.Locate(&k)
+			w.flows.Locate(uint32(p.KeyNH), &p.Info.Tuple, &w.places[i])
 		}
 	}
 	w.touched = w.flows.Touch(w.places[:w.n]) // also where packets that have left were: old places harm nobody
 }
 
-func (w *Worker) trackOne(p *pkt, at *flow.Place) {
-	k := flow.Key{KeyNH: uint32(p.KeyNH), Tuple: p.Info.Tuple}
-	slot, ok := w.flows.Find(&k, at)
-	if ok {
-		e := w.flows.Entry(slot)
-		if ok = w.current(p, slot, e); ok {
-			w.hit(p, slot, e)
-			return
-		}
-		if !p.live || p.answer {
-			return
+// known sends p as the entry of its flow says, if there is one that holds. When it
+// returns false, p may be gone: refused.
+func (w *Worker) known(p *pkt, at *flow.Place) bool {
+	slot, ok := w.flows.Find(&p.Info.Tuple, at)
+	if !ok {
+		return false
+	}
+	e := w.flows.Entry(slot)
+	if (e.View != w.views || e.TCP&flow.DEAD != 0) && !w.current(p, slot, e) {
+		return false
+	}
+	w.hit(p, slot, e)
+	return true
+}
+
+// settle begins the flows of packets that have none. As in locate, the batch waits
+// once for the memory: of the entries to be made, which are known when all is decided.
+func (w *Worker) settle() {
+	for j, i := range w.misses[:w.missed] {
+		p, d := &w.batch[i], &w.decisions[j]
+		if w.view.First(&p.Packet, d); d.Reason == reason.None {
+			back := d.To.Reverse()
+			w.flows.Locate(uint32(d.KeyNH), &back, &w.back)
+			w.touched += w.flows.TouchNew(&w.places[i]) + w.flows.TouchNew(&w.back)
 		}
 	}
-	w.view.First(&p.Packet, &w.decide)
-	if r := w.decide.Reason; r != reason.None {
-		w.refuse(p, r)
-		return
+	for j, i := range w.misses[:w.missed] {
+		p, d := &w.batch[i], &w.decisions[j]
+		switch {
+		case w.known(p, &w.places[i]) || !p.live || p.answer: // a packet before it began the flow
+		case d.Reason != reason.None:
+			w.refuse(p, d.Reason)
+		default:
+			w.install(p, &w.places[i], d)
+		}
 	}
-	w.install(p, &k)
 }
 
 // hit sends p as its flow entry says.
@@ -111,7 +132,7 @@ func (w *Worker) obey(p *pkt, slot uint32, e *flow.Entry) {
 	p.nh = w.view.NH(table.NextHopID(e.NH))
 	p.push = e.Label()
 	if p.rewrite = e.NAT != 0; p.rewrite {
-		p.to = w.flows.Translated(slot)
+		w.flows.Translate(slot, e, &p.to)
 	}
 }
 

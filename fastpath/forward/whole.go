@@ -33,7 +33,7 @@ func (w *Worker) believe(p *pkt) Reason {
 //	writes: packet bytes
 //	drops:  reason.TooBig (answered), reason.NoBuffer, reason.TooManyChunks
 func (w *Worker) emitWhole(p *pkt) {
-	mtu := w.mtu(p.nh)
+	mtu := p.nh.Fits
 	size := card.Largest(p.data(), p.offload, &p.Info)
 	if size > mtu && (p.Info.DF || p.Info.V6) {
 		if w.tooBig(p, mtu); p.live {
@@ -57,7 +57,7 @@ func (w *Worker) emitWhole(p *pkt) {
 
 // toCard says that nh's packets leave by a link that finishes them.
 func (w *Worker) toCard(nh *table.NH) bool {
-	return (nh.Type == table.NHEncap || nh.Type == table.NHHost) && w.door(nh.Vif).card
+	return nh.Out == table.OutVif && w.door(nh.Vif).card
 }
 
 // segment pushes what p is cut into.

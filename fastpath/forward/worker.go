@@ -13,6 +13,7 @@ import (
 	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/fragment"
+	"github.com/vragent/vragent/fastpath/forward/quota"
 	"github.com/vragent/vragent/fastpath/forward/way"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -39,7 +40,11 @@ type Worker struct {
 	batch     [2 * batchSize]pkt        // received here, then handed over by others
 	places    [2 * batchSize]flow.Place // of the flows of batch
 	n         int
-	touched   uint32 // nothing: see Touch
+	misses    [2 * batchSize]uint8 // packets of batch whose flow has no entry
+	decisions [2 * batchSize]decide.Decision
+	missed    int
+	back      flow.Place // of a reverse entry
+	touched   uint32     // nothing: see Touch
 	rx        [batchSize]frame.Desc
 	doors     []door           // the first is the punt link
 	exits     []uint8          // by vif id: index in doors
@@ -47,7 +52,7 @@ type Worker struct {
 	recent    way.Recent
 	frags     fragment.Ports
 	aging     aging
-	quota     []quota // per key next hop
+	quota     quota.Counts
 	answer    [answerSize]byte
 	gather    [1 << 16]byte   // a packet to be fragmented
 	cutter    card.Cutter     // of the packet at hand
@@ -70,8 +75,12 @@ type Worker struct {
 }
 
 const (
-	batchSize  = 256
-	txSize     = 4 * batchSize
+	// A batch is so small that its packets and their flows stay in the nearest cache
+	// from the first stage to the last; a turn has several, so that what they send
+	// leaves together.
+	batchSize  = 64
+	batches    = 4 // of a turn
+	txSize     = 4 * batches * batchSize
 	answerSize = 1536 // bytes: the largest ICMP error or neighbour advertisement
 )
 
@@ -96,23 +105,29 @@ func newWorker(s *Shared, id int, punt link.Link, sleeper link.Sleeper) *Worker 
 	return w
 }
 
-// Turn takes one batch off the wire and puts it back on the wire. now is
+// Turn takes some batches off the wire and puts them back on the wire. now is
 // CLOCK_MONOTONIC in nanoseconds. It returns the packets and messages handled.
 //
 // Links are read before the rings of the other workers, so that what
 // a worker announced about a flow is known before the packets that followed.
 func (w *Worker) Turn(now uint64) int {
 	w.begin(now)
-	received := w.receive()
-	messages := w.drain()
-	w.classify()
-	w.own()
-	w.track()
-	w.emit()
+	n := 0
+	for range batches {
+		received := w.receive()
+		n += received + w.drain()
+		w.classify()
+		w.own()
+		w.track()
+		w.emit()
+		if received < batchSize/2 { // the links are empty
+			break
+		}
+	}
 	w.age()
 	w.offloads()
 	w.end()
-	return received + messages
+	return n
 }
 
 func (w *Worker) begin(now uint64) {

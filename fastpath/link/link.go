@@ -47,9 +47,14 @@ const mac0, mac1 = 0x02, 0x56
 
 // VifMAC returns the Ethernet address that stands for the vif id.
 func VifMAC(id uint32) (mac [6]byte) {
-	mac[0], mac[1] = mac0, mac1
-	binary.BigEndian.PutUint32(mac[2:], id)
+	PutVif(&mac, id)
 	return mac
+}
+
+// PutVif makes mac VifMAC(id).
+func PutVif(mac *[6]byte, id uint32) {
+	binary.BigEndian.PutUint16(mac[:], mac0<<8|mac1)
+	binary.BigEndian.PutUint32(mac[2:], id)
 }
 
 // VifOf returns the vif that the first six bytes of mac stand for, and whether

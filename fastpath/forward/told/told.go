@@ -28,7 +28,6 @@ type Step struct{ Stage, Text string }
 type Teller struct {
 	P   *decide.Packet
 	T   *table.Tables
-	MTU func(*table.NH) int
 	Out Result
 }
 
@@ -147,7 +146,7 @@ func (r *Teller) Send(to *packet.Tuple, id table.NextHopID, push table.Label) {
 		r.Say("nat", "%s: becomes %s", letters, *to)
 	}
 	nh := r.T.NH(id)
-	if mtu := r.MTU(nh); r.P.Info.Len > mtu && (r.P.Info.DF || r.P.Info.V6) {
+	if mtu := nh.Fits; r.P.Info.Len > mtu && (r.P.Info.DF || r.P.Info.V6) {
 		r.Drop("mtu", reason.TooBig)
 		return
 	} else if r.P.Info.Len > mtu {
