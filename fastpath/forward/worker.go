@@ -2,12 +2,12 @@ package forward
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/forward/admit"
+	"github.com/vragent/vragent/fastpath/forward/calls"
 	"github.com/vragent/vragent/fastpath/forward/card"
 	"github.com/vragent/vragent/fastpath/forward/clock"
 	"github.com/vragent/vragent/fastpath/forward/decide"
@@ -69,9 +69,7 @@ type Worker struct {
 	sleeping atomic.Bool
 
 	// Written by anyone, run by the worker.
-	calls   chan call
-	running atomic.Bool
-	direct  sync.Mutex // runs calls when the worker does not turn
+	calls *calls.Queue
 }
 
 const (
@@ -91,7 +89,7 @@ func newWorker(s *Shared, id int, punt link.Link, sleeper link.Sleeper) *Worker 
 	w := &Worker{
 		s: s, id: id, workers: s.opts.Workers, sleeper: sleeper,
 		pool: s.opts.Pools[id], mem: s.opts.Memory, flows: s.opts.Flows[id],
-		calls: make(chan call, 16),
+		calls: calls.New(),
 		admit: admit.New(&s.opts.Offload, s.opts.Flows[id], id), look: s.opts.Offload.Mode.Mask(),
 	}
 	w.cutter.Memory, w.cutter.Pool = w.mem, w.pool
@@ -139,7 +137,7 @@ func (w *Worker) begin(now uint64) {
 		w.views++
 		w.grow()
 	}
-	w.runCalls()
+	w.calls.Run()
 }
 
 // end hands everything of the turn to the kernel and wakes whom it concerns.
@@ -168,10 +166,8 @@ const (
 
 // Run turns until ctx is done. The caller has locked and pinned the thread.
 func (w *Worker) Run(ctx context.Context) error {
-	w.direct.Lock()
-	w.running.Store(true)
-	w.direct.Unlock()
-	defer w.stop()
+	w.calls.Start()
+	defer w.calls.Stop()
 	c := clock.New()
 	last := c.Now()
 	for ctx.Err() == nil {
@@ -214,7 +210,7 @@ func (w *Worker) pending() bool {
 			return true
 		}
 	}
-	return len(w.calls) > 0 || w.aging.hurry > 0
+	return w.calls.Pending() || w.aging.hurry > 0
 }
 
 // Wake makes a sleeping worker turn.
@@ -224,44 +220,9 @@ func (w *Worker) Wake() {
 	}
 }
 
-type call struct {
-	fn   func()
-	done chan struct{}
-}
-
 // Do runs fn on the worker between two turns and waits for it; when the worker
 // is not running, it runs fn here.
-func (w *Worker) Do(fn func()) {
-	w.direct.Lock()
-	if !w.running.Load() {
-		defer w.direct.Unlock()
-		fn()
-		return
-	}
-	c := call{fn: fn, done: make(chan struct{})}
-	w.calls <- c
-	w.direct.Unlock()
-	w.Wake()
-	<-c.done
-}
-
-// stop ends Run: calls from now on run at their caller, those queued run here.
-func (w *Worker) stop() {
-	for !w.direct.TryLock() {
-		w.runCalls()
-	}
-	w.running.Store(false)
-	w.runCalls()
-	w.direct.Unlock()
-}
-
-func (w *Worker) runCalls() {
-	for len(w.calls) > 0 {
-		c := <-w.calls
-		c.fn()
-		close(c.done)
-	}
-}
+func (w *Worker) Do(fn func()) { w.calls.Do(fn, w.Wake) }
 
 // owner is the worker that owns the flow entries of t.
 func (w *Worker) owner(t *packet.Tuple) int { return packet.Owner(t.Hash(), w.workers) }
