@@ -58,7 +58,8 @@ deps: ## install the Debian packages that tests need, if they are missing (root)
 test: deps cluster-deps ## everything: packages, build, unit and fuzz tests, integration tests with one and two workers, a Kubernetes smoke test (root)
 	$(MAKE) build all fuzz-smoke FUZZTIME=2s
 	$(MAKE) integration WORKERS=1
-	$(MAKE) integration WORKERS=2 MTU=9000 CYCLES=50 OUTAGE=5
+	$(MAKE) integration WORKERS=2 MTU=9000 CYCLES=50 OUTAGE=5 OFFLOAD=off
+	$(MAKE) integration WORKERS=2 OFFLOAD=force ATTACH=clsact TESTFLAGS="-run 'Service|Paths|Offload|Kill|Check|Flows'"
 	$(MAKE) integration WORKERS=2 MTU=9000 FABRIC_IO=afxdp POD_IO=tap TESTFLAGS="-run 'Fabric|Service|Paths|Frag|Wire|KillFastPath'"
 	$(MAKE) cluster-smoke
 

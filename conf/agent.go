@@ -117,7 +117,7 @@ func defaultAgent() *Agent {
 			FlowEntries:  1 << 18,
 			FlowEntries6: 1 << 16,
 			Frames:       4096,
-			Offload:      "off",
+			Offload:      "auto",
 			Attach:       "auto",
 		},
 		IO:   "veth",
