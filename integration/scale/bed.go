@@ -51,7 +51,7 @@ runDir: %[1]s
 stateDir: %[1]s
 fabric: {interface: eth0}
 controller: {addresses: ["192.0.2.1:7443"], ca: /none, cert: /none, key: /none}
-fastpath: {workers: 1, cores: [%[2]d], poll: %[3]s, flowEntries: %[4]d, flowEntries6: %[5]d}
+fastpath: {workers: 1, cores: [%[2]d], poll: %[3]s, flowEntries: %[4]d, flowEntries6: %[5]d, offload: "off"}
 `
 
 // build makes a node with so many pods, whose tables say no more than that they exist.
