@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -49,10 +50,21 @@ func newOurs(o ours) func(*options) subject {
 			Offload:  o.offload,
 			IO:       o.io,
 			FabricIO: o.fabric,
+			Cores:    cores(o.offload),
 		})
 		s.cluster = cluster{services: o.services, near: netip.MustParseAddr("10.32.0.3"), far: netip.MustParseAddr("10.32.0.66")}
 		return &s
 	}
+}
+
+// cores of the workers on node1 and node2. Those that forward every packet themselves are
+// pinned as Open vSwitch's and testpmd's threads are; where the kernel forwards, the
+// default is measured.
+func cores(offload string) []int {
+	if offload != "off" || runtime.NumCPU() < 2 {
+		return nil
+	}
+	return []int{1, 0}
 }
 
 func (s *ours) up(ctx context.Context) error {

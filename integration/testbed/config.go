@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -86,11 +87,20 @@ func (l *Lab) configureNode(n *Node) error {
 	}
 	log := filepath.Join(l.LogDir(), "fastpath-"+n.Name+".log")
 	text := fmt.Sprintf(agentConfig, n.Name, n.dir, n.state, routerAddress, southboundPort, l.certDir(),
-		l.Workers, l.Poll, l.Flows, log, l.FabricIO, setting(", offload: %q", l.Offload), setting("io: %s\n", l.IO), setting(", attach: %s", l.AttachBy))
+		l.Workers, l.Poll, l.Flows, log, l.FabricIO, setting(", offload: %q", l.Offload)+setting(", cores: [%s]", l.core(n)),
+		setting("io: %s\n", l.IO), setting(", attach: %s", l.AttachBy))
 	if err := os.WriteFile(n.configFile(), []byte(text), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(n.ConflistFile(), fmt.Appendf(nil, pluginConfig, n.dir), 0o644)
+}
+
+// core is that of the node's worker, "" when it is not pinned.
+func (l *Lab) core(n *Node) string {
+	if i := slices.Index(l.Config.Nodes, n.Name); i < len(l.Cores) {
+		return fmt.Sprint(l.Cores[i])
+	}
+	return ""
 }
 
 // setting is a key of the configuration, left out to get the product's default.

@@ -26,6 +26,7 @@ type Config struct {
 	MTU       int      // bytes, of the underlay; 0: 1500
 	Workers   int      // per fast path; 0: 1
 	Poll      string   // busy, adaptive (default)
+	Cores     []int    // of each node's only worker, in the order of Nodes; empty: not pinned
 	// Flows is the size of each worker's flow table, in entries; 0: 65536.
 	Flows    int
 	FabricIO string // tcx (default), afxdp
