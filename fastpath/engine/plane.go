@@ -17,6 +17,7 @@ import (
 
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/forward"
+	"github.com/vragent/vragent/fastpath/forward/admit"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link/poll"
 	"github.com/vragent/vragent/fastpath/link/steer"
@@ -38,6 +39,7 @@ type plane struct {
 	shared   *forward.Shared
 	workers  []*forward.Worker
 	sleepers []*poll.Sleeper // of the workers
+	joins    bool            // the kernel joins segments on the punt link
 
 	// Written by begin, read by anyone.
 	running atomic.Bool
@@ -97,7 +99,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 	}
 	p.shared, err = forward.NewShared(forward.Options{
 		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Clients: p.memory.clients, Busy: cfg.Busy,
-		Offload: p.kernel.config,
+		Joins: p.join(cfg), Offload: p.kernel.config,
 	})
 	if err != nil {
 		return err
@@ -112,6 +114,17 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 		p.workers = append(p.workers, p.shared.Worker(i, s, sleeper))
 	}
 	return nil
+}
+
+// join has the kernel join TCP segments towards pods, and says whether it does. Not so
+// with offload: what is handed over there is counted frame by frame.
+func (p *plane) join(cfg *Config) bool {
+	p.joins = cfg.Offload == admit.Off
+	if err := xsk.Join(p.punt[1].Name, p.punt[0].Name, p.joins); err != nil {
+		cfg.Log.Warn("TCP segments are not joined on their way to pods", "error", err)
+		p.joins = false
+	}
+	return p.joins
 }
 
 // begin lets frames in; Run must follow.
@@ -228,6 +241,9 @@ func (p *plane) close() error {
 	var errs []error
 	for _, s := range p.sleepers {
 		errs = append(errs, s.Close())
+	}
+	if p.joins {
+		errs = append(errs, xsk.Join(p.punt[1].Name, p.punt[0].Name, false))
 	}
 	errs = append(errs, p.fabric.close())
 	for _, s := range p.sockets {

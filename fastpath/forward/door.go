@@ -2,6 +2,7 @@ package forward
 
 import (
 	"github.com/vragent/vragent/fastpath/forward/reason"
+	"github.com/vragent/vragent/fastpath/forward/train"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/table"
@@ -20,6 +21,9 @@ type door struct {
 	// loose: tunnel packets may come with an inner checksum that their sender left to
 	// a network card, and nothing says which.
 	loose bool
+	// joins: the kernel joins TCP segments behind the link, and is told where they end.
+	joins bool
+	train train.Train
 	tx    []frame.Desc
 	n     int // descriptors in tx
 }
@@ -81,6 +85,7 @@ func (d *door) putSource(b *table.MAC, v *table.VifEntry) {
 // transmit hands the batch of d to its link. What a full ring refuses twice is
 // dropped, and has not been sent after all.
 func (w *Worker) transmit(d *door) {
+	d.train.End()
 	n := d.link.Transmit(d.tx[:d.n])
 	if n < d.n {
 		d.link.Flush()

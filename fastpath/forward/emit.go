@@ -87,6 +87,9 @@ func (w *Worker) push(p *pkt) {
 	w.trim(p)
 	switch p.nh.Out {
 	case table.OutVif:
+		if d := w.door(p.nh.To.ID); d.joins && !p.answer {
+			d.train.Add(p.data(), &p.Info)
+		}
 		w.deliver(p, p.nh.To, etherType(p))
 	case table.OutTunnel:
 		w.pushTunnel(p)
@@ -162,7 +165,7 @@ func (w *Worker) fragment(p *pkt, mtu int) {
 		}
 		q := pkt{parcel: parcel{addr: addr}, chunk: w.mem.Chunk(addr), live: true, Packet: p.Packet, nh: p.nh, push: p.push}
 		n := packet.PutFragment(q.chunk[replyAt:], header, payload[off:end], off, end < len(payload))
-		q.Info.L3, q.Info.Len, q.end = replyAt, n, replyAt+n
+		q.Info.L3, q.Info.L4, q.Info.Len, q.end = replyAt, 0, n, replyAt+n
 		w.push(&q)
 		w.count.Fragments++
 	}

@@ -27,6 +27,7 @@ type Options struct {
 	Flows   []*flow.Table
 	Clients *affinity.Table // shared by all workers
 	Busy    bool            // poll: busy
+	Joins   bool            // the kernel joins the TCP segments that leave by the punt links: see package train
 	// MaxVifFlows bounds the forward entries one vif may hold on one worker.
 	// 0: a quarter of the table, which with their reverse entries is half of it.
 	MaxVifFlows int

@@ -93,7 +93,7 @@ func newWorker(s *Shared, id int, punt link.Link, sleeper link.Sleeper) *Worker 
 		admit: admit.New(&s.opts.Offload, s.opts.Flows[id], id), look: s.opts.Offload.Mode.Mask(),
 	}
 	w.cutter.Memory, w.cutter.Pool = w.mem, w.pool
-	w.AddLink(punt, 0)
+	w.addDoor(door{link: punt, joins: s.opts.Joins})
 	w.view = decide.View{Tables: s.tables.Load(), Clients: s.opts.Clients}
 	w.views = 1 // 0 is no view
 	w.count.init()

@@ -66,6 +66,13 @@ func PutSegment(b []byte, in *Info, s Segment) {
 	}
 }
 
+// Push sets PSH in the TCP header h, whose checksum is finished.
+func Push(h []byte) {
+	old := be16(h[12:])
+	h[13] |= PSH
+	fix(h, tcpChecksum, change(uint64(old), uint64(be16(h[12:]))))
+}
+
 // Unfinished reports whether the checksum of a TCP or UDP packet looks unfinished,
 // where nobody says. One that is finished and looks so by chance is the same again
 // once it is finished.
