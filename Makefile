@@ -126,7 +126,7 @@ bench-smoke: bench-build ## one short round of it: does everything run? (root)
 	$(BENCH) -smoke
 
 .PHONY: bench-micro
-bench-micro: ## the user plane alone on in-memory links, per stage, into integration/bench/results/micro.txt (two minutes)
+bench-micro: ## the user plane alone on in-memory links: ns and instructions of each stage, into integration/bench/results/micro.txt (three minutes)
 	@mkdir -p build/tools integration/bench/results
 	$(GO) test -c -o build/tools/micro.test ./fastpath/forward
 	build/tools/micro.test -test.run '^TestMicro$$' -micro integration/bench/results/micro.txt

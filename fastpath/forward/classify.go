@@ -14,8 +14,9 @@ import (
 //	writes: vif, fabric, peer, label, vrf, keyNH, info
 //	drops:  reason.UnknownVif … reason.TunnelFromPod, reason.Invalid…
 func (w *Worker) classify() {
-	for i := 0; i < w.n; i++ {
-		p := &w.batch[i]
+	batch := w.batch[:w.n]
+	for i := range batch {
+		p := &batch[i]
 		if !p.live {
 			continue
 		}

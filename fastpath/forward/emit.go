@@ -19,8 +19,9 @@ const replyAt = 256 + 64 // bytes
 //	writes: packet bytes
 //	drops:  reason.TooBig (answered), reason.Unresolved, reason.NoRoute, reason.NoBuffer
 func (w *Worker) emit() {
-	for i := 0; i < w.n; i++ {
-		if p := &w.batch[i]; p.live {
+	batch := w.batch[:w.n]
+	for i := range batch {
+		if p := &batch[i]; p.live {
 			w.emitOne(p)
 		}
 	}

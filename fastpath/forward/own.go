@@ -14,8 +14,9 @@ import (
 //	writes: info.Tuple (ports of fragments), resolved
 //	drops:  reason.NoHead, reason.RingFull
 func (w *Worker) own() {
-	for i := 0; i < w.n; i++ {
-		p := &w.batch[i]
+	batch := w.batch[:w.n]
+	for i := range batch {
+		p := &batch[i]
 		if !p.live || p.settled {
 			continue
 		}

@@ -18,8 +18,9 @@ import (
 func (w *Worker) track() {
 	w.locate()
 	w.missed = 0
-	for i := 0; i < w.n; i++ {
-		p := &w.batch[i]
+	batch := w.batch[:w.n]
+	for i := range batch {
+		p := &batch[i]
 		if !p.live || p.settled {
 			continue
 		}
@@ -42,8 +43,9 @@ func (w *Worker) track() {
 // locate finds out where the flows of all packets are before the first is looked at,
 // so that the batch waits once for the memory and not each packet for its own.
 func (w *Worker) locate() {
-	for i := 0; i < w.n; i++ {
-		if p := &w.batch[i]; p.live && !p.settled {
+	batch := w.batch[:w.n]
+	for i := range batch {
+		if p := &batch[i]; p.live && !p.settled {
 			w.flows.Locate(uint32(p.KeyNH), &p.Info.Tuple, &w.places[i])
 		}
 	}

@@ -81,6 +81,7 @@ func ParseIP(b []byte, off, total int, in *Info) Fault {
 
 func parse4(b []byte, total int, in *Info) Fault {
 	h := b[in.L3:]
+	_ = h[IPv4Len-1] // ParseIP has looked; the compiler needs to be told
 	ihl := int(h[0]&0xf) * 4
 	in.Len = int(be16(h[2:]))
 	switch {
@@ -130,6 +131,7 @@ func intact4(h []byte, n int) bool {
 
 // martian4 finds addresses that no packet on a wire has (RFC 1122 3.2.1.3).
 func martian4(h []byte, multicast bool) Fault {
+	_ = h[IPv4Len-1]
 	switch src := h[ipv4Src]; {
 	case src == 0, src == 127, src&0xf0 == 0xe0, be32(h[ipv4Src:]) == 0xffffffff:
 		return FaultSource
@@ -209,6 +211,7 @@ func parseL4(b []byte, in *Info, l4 int) Fault {
 		return FaultNone
 	}
 	in.L4 = l4
-	in.Tuple.Sport, in.Tuple.Dport = be16(h[0:]), be16(h[2:])
+	ports := be32(h)
+	in.Tuple.Sport, in.Tuple.Dport = uint16(ports>>16), uint16(ports)
 	return FaultNone
 }

@@ -27,6 +27,7 @@ func ParseTunnel(b []byte, total int, t *Tunnel) Fault {
 		return FaultNotTunnel
 	}
 	h := b[EthernetLen:]
+	_ = h[IPv4Len-1]
 	ihl, length := int(h[0]&0xf)*4, int(be16(h[2:]))
 	switch {
 	case h[0]>>4 != 4 || h[9] != ProtoUDP:
@@ -52,6 +53,7 @@ func ParseTunnel(b []byte, total int, t *Tunnel) Fault {
 // parseUDP reads the UDP and MPLS headers at b[l4:]; n bytes of the IP packet are left there.
 func (t *Tunnel) parseUDP(b []byte, l4, n int) Fault {
 	h := b[l4:]
+	_ = h[UDPLen+MPLSLen-1] // ParseTunnel has looked
 	size := int(be16(h[4:]))
 	switch {
 	case size < UDPLen+MPLSLen, size > n:
