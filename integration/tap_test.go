@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -148,6 +149,26 @@ func TestTaps(t *testing.T) {
 	restartAgent(t, l, n)
 	allMove(t, all, 2*patience)
 	allFinish(t, all)
+	madeAnew(t, l, a, at(b, echoPort))
+}
+
+// madeAnew takes a pod's tap away: CHECK says so, and another ADD brings it back.
+func madeAnew(t *testing.T, l *testbed.Lab, p *testbed.Pod, addr string) {
+	t.Helper()
+	ctx := context.Background()
+	if _, err := p.Run(ctx, "ip", "link", "del", "eth0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Check(ctx, p); err == nil || !strings.Contains(err.Error(), "the fast path has no queue of the pod's interface") {
+		t.Errorf("check of a pod without its tap: %v", err)
+	}
+	if err := l.Add(ctx, p); err != nil {
+		t.Fatal(err)
+	}
+	thereAndBack(t, p.Place, addr, 1<<20)
+	if err := l.Check(ctx, p); err != nil {
+		t.Errorf("check: %v", err)
+	}
 }
 
 // segments sends a datagram after the other in one piece, which whoever stands where a

@@ -12,6 +12,10 @@ import (
 // nobody has it open; and the host's is made for the agent, which knows, marks and
 // watches interfaces there.
 
+// tapQueue is how many packets of a pod wait for a worker, in each queue: as many as in
+// a veth. Here they may have 64 KiB each, which nobody is charged for.
+const tapQueue = 256
+
 func isTap(l netlink.Link) bool { return l.Type() == "tuntap" }
 
 // createTaps makes the pod's end, then the host's. Who dies between the two leaves a
@@ -31,6 +35,10 @@ func (e *Ends) createTaps(p *Plan) (tap, pod netlink.Link, err error) {
 		return nil, nil, fmt.Errorf("set the alias of %s: %w", p.Owner.Ifname, err)
 	}
 	pod.Attrs().Alias = p.Owner.String()
+	if err = e.pod.LinkSetTxQLen(pod, tapQueue); err != nil {
+		_ = e.pod.LinkDel(pod)
+		return nil, nil, fmt.Errorf("set the length of the queues of %s: %w", p.Owner.Ifname, err)
+	}
 	if err = addTap(p.Tap, netlink.TUNTAP_NO_PI); err == nil {
 		tap, err = e.host.LinkByName(p.Tap)
 	}
