@@ -125,6 +125,11 @@ bench-smoke: SUBJECTS = ours-off,bridge,nftables,iptables,veth,loopback
 bench-smoke: bench-build ## one short round of it: does everything run? (root)
 	$(BENCH) -smoke
 
+.PHONY: bench-line
+bench-line: RESULTS = integration/bench/results/line
+bench-line: bench-build ## where the line of offload: auto is: the same flows by the workers and by the kernel, at several rates; ten minutes (root)
+	$(BENCH) -line
+
 .PHONY: bench-micro
 bench-micro: ## the user plane alone on in-memory links: ns and instructions of each stage, into integration/bench/results/micro.txt (three minutes)
 	@mkdir -p build/tools integration/bench/results

@@ -18,10 +18,17 @@ import (
 // TestEveryCellIsMeasured: a target or a floor that nobody is asked to run would
 // never be reached, and nobody would notice.
 func TestEveryCellIsMeasured(t *testing.T) {
+	for _, e := range lineEntrants() {
+		for _, k := range e.tasks {
+			if workloadAt(lineWorkloads(), k.workload) < 0 {
+				t.Fatalf("%s is asked for %s, which is no workload", e.name, k.workload)
+			}
+		}
+	}
 	metrics := map[figures.Cell][]string{}
 	for _, e := range entrants() {
 		for _, k := range e.tasks {
-			i := slices.IndexFunc(workloads(), func(w workload) bool { return w.name == k.workload })
+			i := workloadAt(workloads(), k.workload)
 			if i < 0 {
 				t.Fatalf("%s is asked for %s, which is no workload", e.name, k.workload)
 			}

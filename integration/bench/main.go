@@ -24,6 +24,7 @@ type options struct {
 	factor     float64 // of the length of each sample
 	out        string  // folder of the results
 	k8s        string  // folder with kube-proxy
+	line       bool    // measures where the line of offload: auto is, and nothing else
 	smoke      bool    // proves that everything runs, on any machine: floors do not count, missing samples do
 	bin, tools string  // the product's programs; benchload
 	root       string  // of the repository
@@ -75,6 +76,7 @@ func parse(args []string) (*options, error) {
 	set.Float64Var(&o.factor, "time", 1, "factor for the length of every sample")
 	set.StringVar(&o.out, "out", filepath.Join(o.root, "integration/bench/results"), "folder for the results")
 	set.StringVar(&o.k8s, "k8s", "", "folder with kube-proxy; empty: those subjects are missing")
+	set.BoolVar(&o.line, "line", false, "measure flows by the workers and by the kernel at several rates, and nothing else")
 	set.BoolVar(&o.smoke, "smoke", false, "fail because of what is missing, not because of a baseline below its floor")
 	if err := set.Parse(args); err != nil {
 		return nil, err

@@ -13,9 +13,13 @@ import (
 // report prints the tables and writes every file of the results. A void run says
 // so last, and fails.
 func (c *contest) report(about string) error {
-	tables := c.tables() + c.ratios()
+	tables := c.tables()
+	var void, unknown []string
+	if !c.options.line {
+		tables += c.ratios()
+		void, unknown = figures.Void(c.samples, floors())
+	}
 	fmt.Print("\n", tables)
-	void, unknown := figures.Void(c.samples, floors())
 	var verdict strings.Builder
 	for _, u := range unknown {
 		fmt.Fprintln(&verdict, "floor not checked:", u)

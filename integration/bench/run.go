@@ -35,10 +35,14 @@ func run(ctx context.Context, o *options) error {
 		subjects: map[string]subject{}, broken: map[string]string{}, tries: map[string]int{}, built: map[string]bool{}, settings: map[string]string{}, samples: figures.Series{},
 	}
 	var err error
-	if c.entrants, err = choose(entrants(), func(e entrant) string { return e.name }, o.subjects); err != nil {
+	competitors, loads := entrants(), workloads()
+	if o.line {
+		competitors, loads = lineEntrants(), lineWorkloads()
+	}
+	if c.entrants, err = choose(competitors, func(e entrant) string { return e.name }, o.subjects); err != nil {
 		return fmt.Errorf("subjects: %w", err)
 	}
-	if c.workloads, err = choose(workloads(), func(w workload) string { return w.name }, o.workloads); err != nil {
+	if c.workloads, err = choose(loads, func(w workload) string { return w.name }, o.workloads); err != nil {
 		return fmt.Errorf("workloads: %w", err)
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
@@ -143,8 +147,10 @@ func (c *contest) tasks(e entrant) []task {
 	return slices.DeleteFunc(slices.Clone(e.tasks), func(t task) bool { return c.workload(t.workload) < 0 })
 }
 
-func (c *contest) workload(name string) int {
-	return slices.IndexFunc(c.workloads, func(w workload) bool { return w.name == name })
+func (c *contest) workload(name string) int { return workloadAt(c.workloads, name) }
+
+func workloadAt(all []workload, name string) int {
+	return slices.IndexFunc(all, func(w workload) bool { return w.name == name })
 }
 
 func (c *contest) sample(ctx context.Context, round int, e entrant, t task) {

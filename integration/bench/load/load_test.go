@@ -30,7 +30,7 @@ func TestWorkloads(t *testing.T) {
 		for _, args := range [][]string{
 			{"tcp-bulk"}, {"tcp-bulk", "-streams", "3"},
 			{"tcp-rr", "-size", "1"}, {"udp-rr", "-conns", "2"}, {"udp-rr", "-size", "1", "-gap", "1ms"},
-			{"conn-rate", "-parallel", "2"}, {"conn-rate", "-parallel", "1", "-fin", "-time", "20ms"},
+			{"udp-stream", "-rate", "2000"}, {"conn-rate", "-parallel", "2"}, {"conn-rate", "-parallel", "1", "-fin", "-time", "20ms"},
 		} {
 			t.Run(host+args[0], func(t *testing.T) { runOnce(t, to, args) })
 		}

@@ -7,6 +7,7 @@
 //	benchload tcp-bulk -to 192.0.2.1:5001 -streams 8      bytes that the server took
 //	benchload tcp-rr   -to 192.0.2.1:5001 -conns 1        request and response, latency
 //	benchload udp-rr   -to 192.0.2.1:5001
+//	benchload udp-stream -to 192.0.2.1:5001 -rate 5000    datagrams at a rate, latency of their echoes
 //	benchload conn-rate -to 192.0.2.1:5001 -parallel 8    connect, one request, close
 //	benchload udp-flood -to 192.0.2.1:5001                small packets, faster than any path takes them
 //	benchload syn-flood -to 192.0.2.1:5001                the same with TCP SYNs
@@ -45,7 +46,8 @@ type options struct {
 	duration time.Duration
 	warm     time.Duration
 	parallel int // streams, connections or threads
-	size     int // bytes of a request, or of one write of a stream
+	size     int // bytes of a request, a datagram, or one write of a stream
+	rate     int // datagrams a second
 	gap      time.Duration
 	fin      bool // close connections by FIN instead of RST
 	port     int
@@ -66,6 +68,7 @@ func workloads() []workload {
 		{"tcp-bulk", bulkFlags, bulk},
 		{"tcp-rr", requestFlags, tcpRequests},
 		{"udp-rr", requestFlags, udpRequests},
+		{"udp-stream", streamFlags, udpStream},
 		{"conn-rate", connectFlags, connects},
 		{"udp-flood", floodFlags, udpFlood},
 		{"syn-flood", floodFlags, synFlood},
