@@ -6,6 +6,7 @@ import (
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
+	"github.com/vragent/vragent/fastpath/offload"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
@@ -21,6 +22,7 @@ type parcel struct {
 	total    int // bytes of all buffers, from off
 	tails    int
 	offload  frame.Offload // what its sender left to a network card: us
+	mark     offload.Mark  // which it leaves with: its flow changes hands
 
 	resolved     bool  // the ports of a fragment are known: sport, dport
 	clashes      uint8 // how often the reverse key was taken

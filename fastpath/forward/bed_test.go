@@ -172,6 +172,11 @@ func soil(w *Worker) {
 func (b *bed) arrive(n *node, f []byte) {
 	b.t.Helper()
 	id, ok := link.VifOf(f[6:])
+	if n.cache != nil {
+		if id, ok = n.cache.Down(f); !ok {
+			return
+		}
+	}
 	if !ok {
 		b.t.Fatalf("frame without a vif in its source: % x", f[:14])
 	}

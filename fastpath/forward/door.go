@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"github.com/vragent/vragent/fastpath/forward/admit"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/forward/train"
 	"github.com/vragent/vragent/fastpath/frame"
@@ -95,8 +96,7 @@ func (w *Worker) transmit(d *door) {
 	for i, x := range d.tx[n:d.n] {
 		if i == 0 || d.tx[n+i-1].Options&frame.Contd == 0 {
 			if d.own == 0 {
-				id, _ := link.VifOf(w.mem.Bytes(x)[6:])
-				vif = table.VifID(id)
+				vif = admit.LeavesBy(w.mem.Bytes(x)[6:])
 			}
 			w.count.drops[reason.TxFull]++
 			w.count.vif(vif).Drops++

@@ -133,6 +133,9 @@ func (w *Worker) queue(p *pkt, v *table.VifEntry, to *table.MAC, etherType uint1
 	h := (*[packet.EthernetLen]byte)(p.chunk[p.off:])
 	*(*table.MAC)(h[:6]) = *to
 	d.putSource((*table.MAC)(h[6:12]), v)
+	if p.mark.Slot != 0 && d == &w.doors[0] {
+		*(*table.MAC)(h[6:12]) = w.admit.Down(p.mark, v.ID)
+	}
 	binary.BigEndian.PutUint16(h[12:], etherType)
 	if d.n+1+p.tails > len(d.tx) {
 		w.transmit(d)

@@ -71,7 +71,7 @@ func (c *cache) forwards(n *node, frame []byte, l3 int) bool {
 	if r := c.Flows[k]; r != nil && in.Len > room(c.NextHops[r.NH]) {
 		return false
 	}
-	r := c.Forward(k, in.Len, n.bed.now, frame)
+	r := c.Forward(k, in.Len, frame)
 	if r == nil {
 		return false
 	}

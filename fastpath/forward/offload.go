@@ -21,7 +21,7 @@ func (w *Worker) offload(p *pkt, slot uint32, e *flow.Entry) {
 	if other != flow.NoReverse && owner != w.id {
 		mate = flow.NoReverse
 	}
-	in := admit.Packet{Packet: &p.Packet, Data: p.data(), Off: p.off, Total: p.total}
+	in := admit.Packet{Packet: &p.Packet, Data: p.data(), Off: p.off, Total: p.total, Mark: &p.mark}
 	switch w.admit.Consider(&in, slot, mate, w.view.NH(table.NextHopID(e.NH)), w.view.Now) {
 	case admit.Late:
 		w.drop(p, reason.HandOver)

@@ -144,7 +144,7 @@ func (w *Worker) begin(now uint64) {
 func (w *Worker) end() {
 	w.flush()
 	if w.admit != nil {
-		w.admit.End()
+		w.admit.End(w.doors[0].link, w.pool, w.mem)
 	}
 	for i := range w.s.workers {
 		if w.wake[i] {

@@ -64,11 +64,11 @@ type Flow struct {
 	Handover, Turn uint16
 }
 
-// Stats is what the kernel forwarded of a flow, since Put made it.
+// Stats is what the kernel forwarded of a flow, since Put made it. When it did so last, who
+// reads them twice knows.
 type Stats struct {
-	Packets  uint64 // as they were on a wire: the segments of a large one, not one
-	Bytes    uint64 // of IP packets as received, headers of every segment included
-	LastSeen uint64 // nanoseconds of CLOCK_MONOTONIC; 0: nothing yet
+	Packets uint64 // as they were on a wire: the segments of a large one, not one
+	Bytes   uint64 // of IP packets as received, headers of every segment included
 }
 
 // Record is one flow of the cache as it stands. Flow.Handover is 0 once the kernel

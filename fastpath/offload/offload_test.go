@@ -15,15 +15,14 @@ func TestSlot(t *testing.T) {
 	var s Slot
 	first := s.Begin()
 	s.Up += 3 // the kernel
-	s.Sent(2)
-	if s.Taken() || s.Done != 2 {
+	if s.Taken() {
 		t.Errorf("taken too early: %+v", s)
 	}
 	second := s.Begin()
 	if first == 0 || second == 0 || first == second {
 		t.Errorf("turns %d, %d", first, second)
 	}
-	if s.Up != 0 || s.Done != 0 {
+	if s.Up != 0 {
 		t.Errorf("a turn begins with %+v", s)
 	}
 	s.Active = uint32(first) // late
@@ -41,12 +40,36 @@ func TestSlot(t *testing.T) {
 
 func TestMark(t *testing.T) {
 	f := make([]byte, 14)
-	if slot, turn := Mark(f); slot != 0 || turn != 0 {
-		t.Errorf("no mark reads as %d, %d", slot, turn)
+	if m := MarkOf(f); m != (Mark{}) {
+		t.Errorf("no mark reads as %+v", m)
 	}
-	PutMark(f, 0x1234, 0x5678)
-	if slot, turn := Mark(f); slot != 0x1234 || turn != 0x5678 {
-		t.Errorf("mark reads as %#x, %#x", slot, turn)
+	want := Mark{0x123, 0x5678}
+	PutMark(f, want)
+	if m := MarkOf(f); m != want {
+		t.Errorf("mark reads as %+v", m)
+	}
+	source := want.Down(0xabcd)
+	vif, m, ok := ParseDown(source[:])
+	if want.Turn &= TurnBits; vif != 0xabcd || m != want || !ok || source[0]&3 != 2 {
+		t.Errorf("down it is %+v, to %#x: % x", m, vif, source)
+	}
+	if _, _, ok := ParseDown([]byte{2, 0x56, 0, 0, 0, 1}); ok {
+		t.Error("a frame without a mark reads as one with")
+	}
+}
+
+func TestFence(t *testing.T) {
+	want := Fence{Mark: Mark{0x123, 0x5678}, Down: 0x01020304, Up: 0xa0b0c0d0}
+	f := make([]byte, FenceLen)
+	want.Put(f)
+	if got, ok := ParseFence(f); got != want || !ok {
+		t.Errorf("reads as %+v %v", got, ok)
+	}
+	if _, _, ok := ParseDown(f[6:]); ok {
+		t.Error("reads as a marked frame")
+	}
+	if _, ok := ParseFence(make([]byte, FenceLen)); ok {
+		t.Error("no fence reads as one")
 	}
 }
 

@@ -82,6 +82,7 @@ type kept struct {
 	heard offload.Stats // what its worker knows of
 	note  int           // place in Notes
 	since uint64        // when a pass found it first, ns
+	seen  uint64        // when a pass found that it had forwarded more, ns
 	found uint64        // the last pass that found it
 }
 
@@ -250,7 +251,7 @@ func (o *Offloader) news(k *kept, s offload.Stats, out bool) desk.News {
 		k.heard = offload.Stats{}
 	}
 	return desk.News{
-		Out: out, Index: k.index, Tuple: k.key.Tuple, Path: k.path, Seen: s.LastSeen,
+		Out: out, Index: k.index, Tuple: k.key.Tuple, Path: k.path, Seen: k.seen,
 		Packets: s.Packets - k.heard.Packets, Bytes: s.Bytes - k.heard.Bytes,
 	}
 }

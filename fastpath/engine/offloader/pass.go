@@ -27,6 +27,9 @@ func (o *Offloader) Pass(now uint64) {
 			orphans = append(orphans, r.Key)
 			return
 		}
+		if r.Packets != k.last.Packets || k.seen == 0 && r.Packets != k.heard.Packets {
+			k.seen = now
+		}
 		k.found, k.last = o.round, r.Stats
 		if k.since == 0 {
 			k.since = now
@@ -55,7 +58,7 @@ func (o *Offloader) sort(now uint64) {
 			o.remove(k, true)
 		case !o.wanted(k):
 			o.remove(k, false)
-		case crowded && max(k.since, k.last.LastSeen)+idle < now:
+		case crowded && max(k.since, k.seen)+idle < now:
 			o.remove(k, true)
 		default:
 			o.tell(k)

@@ -1,6 +1,6 @@
 // Package admit chooses which flows of a worker the kernel forwards, and orders it
 // of the offloader. An Admission belongs to one worker. It does not change flow
-// entries but for the flags that say what was ordered, and makes no system call.
+// entries but for the flags that say what was ordered.
 package admit
 
 import (
@@ -11,6 +11,8 @@ import (
 	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/handover"
+	"github.com/vragent/vragent/fastpath/frame"
+	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/offload"
 	"github.com/vragent/vragent/fastpath/offload/desk"
 	"github.com/vragent/vragent/fastpath/packet"
@@ -72,20 +74,17 @@ type Admission struct {
 	turns   *handover.Turns
 	meter   bulk.Meter
 	tries   [256]try
-	drain   drain
-	ordered bool // since Flush
+	fences  [handover.Each]frame.Desc
+	ordered bool // since End
 }
 
-// try counts the turns of one flow that failed in a row.
+// try is what was tried with one flow.
 type try struct {
-	slot uint32
-	n    uint16
-}
-
-// drain is the flow whose packets are dropped because later ones are not behind them.
-type drain struct {
-	slot  uint32
-	until uint64 // ns; 0: none
+	slot   uint32
+	failed uint16 // turns, in a row
+	// After it was forced over: its packets are dropped, because later ones are not
+	// behind them. ns; 0: it was not.
+	until uint64
 }
 
 // Config says which flows are given to the kernel, and how. The zero Config gives none.
@@ -120,6 +119,8 @@ type Packet struct {
 	Data  []byte // its first buffer
 	Off   int    // where Ethernet begins there
 	Total int    // bytes, of all its buffers
+
+	Mark *offload.Mark // written by Consider: it goes down with this
 }
 
 func (p *Packet) frame() []byte { return p.Data[p.Off:] }
@@ -152,8 +153,7 @@ func (a *Admission) Consider(p *Packet, slot uint32, mate uint32, nh *table.NH, 
 // steered says that a frame came by the kernel's steering, which looks flows up: what
 // comes by a link of its own never meets the cache.
 func steered(frame []byte) bool {
-	slot, _ := offload.Mark(frame)
-	return slot != 0 || [6]byte(frame[6:12]) == [6]byte{}
+	return offload.MarkOf(frame).Slot != 0 || [6]byte(frame[6:12]) == [6]byte{}
 }
 
 // wants says that the kernel should forward e from now on.
@@ -183,7 +183,7 @@ func (a *Admission) established(slot uint32, e *flow.Entry, mate uint32) bool {
 // order has the kernel forward e. It reports whether that will be tried.
 func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, now uint64) bool {
 	cold := a.flows.Cold(slot)
-	if !nh.Usable || cold.Scope >= offload.MaxScope {
+	if !nh.Usable || cold.Scope >= offload.MaxScope || nh.Vif >= offload.MaxMarkedVif {
 		return false
 	}
 	to := a.flows.Translated(slot)
@@ -203,12 +203,14 @@ func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, n
 	default:
 		return false
 	}
-	forced := a.drain.until < now && a.tried(slot) >= turnsOf(e.Proto)
+	try := a.try(slot, now)
+	forced := try != nil && try.failed >= turnsOf(e.Proto)
 	if !forced {
-		var ok bool
-		if f.Handover, f.Turn, ok = a.turns.Begin(slot, now); !ok {
+		m, ok := a.turns.Begin(slot, now)
+		if !ok {
 			return false // many change hands just now: it comes again
 		}
+		f.Handover, f.Turn = m.Slot, m.Turn
 	} else {
 		a.turns.End(slot)
 	}
@@ -219,7 +221,7 @@ func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, n
 		return false
 	}
 	if forced {
-		a.drain = drain{slot: slot, until: now + drainFor}
+		try.failed, try.until = 0, now+drainFor
 	}
 	return true
 }
@@ -264,9 +266,7 @@ func (a *Admission) push(o *desk.Order) bool {
 // Cancel takes a flow that goes out of the kernel.
 func (a *Admission) Cancel(slot uint32) {
 	a.turns.End(slot)
-	if a.drain.slot == slot {
-		a.drain.until = 0
-	}
+	a.drained(slot)
 	a.push(&desk.Order{Delete: true, Flow: offload.Flow{Key: offload.Key{Tuple: a.flows.Key(slot).Tuple}, Index: flow.Index(a.worker, slot)}})
 }
 
@@ -275,11 +275,15 @@ func (a *Admission) Cancel(slot uint32) {
 // it is one of those that must not arrive any more. The first and last packets of a
 // connection the kernel leaves to us always: they are never late.
 func (a *Admission) cameUp(p *Packet, slot uint32, e *flow.Entry, now uint64) (drop bool) {
+	m := offload.MarkOf(p.frame())
 	switch {
 	case p.Info.TCPFlags&(packet.SYN|packet.FIN|packet.RST) != 0:
-	case a.drain.slot == slot && now < a.drain.until:
+	case a.drains(slot, now):
 		return true
-	case a.turns.Count(p.frame()):
+	case m.Slot != 0:
+		if a.turns.Up(m) {
+			*p.Mark = m
+		}
 	case a.turns.Miss(slot):
 	case e.Every(bulk.Sample-1) && a.meter.Bulk(slot, now, a.flows.Packets(slot), e.Bytes):
 		again(e)
@@ -305,26 +309,36 @@ func (a *Admission) failed(slot uint32, how handover.Outcome, now uint64) {
 		a.meter.Rest(slot, now+left)
 		return
 	}
-	t := &a.tries[slot%uint32(len(a.tries))]
-	if t.slot != slot {
-		*t = try{slot: slot}
+	if t := a.try(slot, now); t != nil {
+		t.failed++
 	}
-	t.n++
 	again(e)
 }
 
-// tried is how many turns of the flow have failed; asking starts over when it is
-// enough.
-func (a *Admission) tried(slot uint32) uint16 {
+// try is where tries with a flow are remembered, in place of those with another; nil while
+// packets of that one drain.
+func (a *Admission) try(slot uint32, now uint64) *try {
 	t := &a.tries[slot%uint32(len(a.tries))]
 	if t.slot != slot {
-		return 0
+		if now < t.until {
+			return nil
+		}
+		*t = try{slot: slot}
 	}
-	if t.n >= tcpTurns {
-		t.n = 0
-		return tcpTurns
+	return t
+}
+
+// drains says that packets of the flow may not be sent any more.
+func (a *Admission) drains(slot uint32, now uint64) bool {
+	t := &a.tries[slot%uint32(len(a.tries))]
+	return t.slot == slot && now < t.until
+}
+
+// drained ends that.
+func (a *Admission) drained(slot uint32) {
+	if t := &a.tries[slot%uint32(len(a.tries))]; t.slot == slot {
+		t.until = 0
 	}
-	return t.n
 }
 
 // News takes the next news, into the entry of its flow if that is still there.
@@ -352,9 +366,7 @@ func (a *Admission) out(slot uint32, e *flow.Entry, now uint64) {
 	e.Flags &^= flow.FlagOffloaded | flow.FlagBulk
 	a.meter.Rest(slot, now+refused)
 	a.turns.End(slot)
-	if a.drain.slot == slot {
-		a.drain.until = 0
-	}
+	a.drained(slot)
 }
 
 // Look ends the hand-overs that have come to an end, well or not.
@@ -364,9 +376,46 @@ func (a *Admission) Look(now uint64) {
 	}
 }
 
-// End closes a turn of the worker: what was transmitted has left.
-func (a *Admission) End() {
-	a.turns.Flush()
+// Down is the Ethernet source of a frame that goes down marked with m, to leave by vif.
+func (a *Admission) Down(m offload.Mark, vif table.VifID) [6]byte {
+	a.turns.Down(m)
+	return m.Down(uint32(vif))
+}
+
+// fence sends what is to follow the marked frames of this turn of the worker. Where memory
+// or room is short, a later packet brings another fence, or the hand-over fails.
+func (a *Admission) fence(punt link.Link, pool *frame.Pool, mem frame.Memory) {
+	n := 0
+	for ; n < len(a.fences) && a.turns.Fenced(); n++ {
+		addr, ok := pool.Get()
+		if !ok {
+			break
+		}
+		f := a.turns.Fence()
+		f.Put(mem.Chunk(addr))
+		a.fences[n] = frame.Desc{Addr: addr, Len: offload.FenceLen}
+	}
+	if n == 0 {
+		return
+	}
+	for _, d := range a.fences[punt.Transmit(a.fences[:n]):n] {
+		pool.Put(d.Addr)
+	}
+	punt.Flush()
+}
+
+// LeavesBy is the vif that a frame with this Ethernet source, marked or not, leaves by.
+func LeavesBy(source []byte) table.VifID {
+	id, ok := link.VifOf(source)
+	if !ok {
+		id, _, _ = offload.ParseDown(source)
+	}
+	return table.VifID(id)
+}
+
+// End closes a turn of the worker, whose frames have been sent. Fences follow them by the punt link.
+func (a *Admission) End(punt link.Link, pool *frame.Pool, mem frame.Memory) {
+	a.fence(punt, pool, mem)
 	if a.ordered {
 		a.ordered = false
 		a.desk.Ring()

@@ -23,8 +23,7 @@ type Turns struct {
 	slots []offload.Slot // of all workers; none: flows are given without a turn
 	first uint16
 	used  uint32 // bit i: slot first+i is in use
-	dirty uint32 // bit i: sent[i] is not 0
-	sent  [Each]uint32
+	dirty uint32 // bit i: frames of turns[i] came up since its last fence
 	turns [Each]turn
 }
 
@@ -32,6 +31,8 @@ type turn struct {
 	flow   uint32 // slot of its entry
 	missed bool   // packets of it came without a mark
 	began  uint64 // ns
+	// Marked frames that came up, and those that were sent down.
+	up, down uint32
 }
 
 // New returns the turns of a worker.
@@ -44,17 +45,17 @@ func New(slots []offload.Slot, worker int) *Turns {
 }
 
 // Begin takes a slot for a flow, whose last turn ends. ok is false when all are in use.
-func (t *Turns) Begin(flow uint32, now uint64) (slot, number uint16, ok bool) {
+func (t *Turns) Begin(flow uint32, now uint64) (m offload.Mark, ok bool) {
 	t.End(flow)
 	i := bits.TrailingZeros32(^t.used)
 	if i >= Each || t.slots == nil {
-		return 0, 0, false
+		return m, false
 	}
 	t.used |= 1 << i
 	t.turns[i] = turn{flow: flow, began: now}
-	t.sent[i] = 0
-	slot = t.first + uint16(i)
-	return slot, t.slots[slot].Begin(), true
+	m.Slot = t.first + uint16(i)
+	m.Turn = t.slots[m.Slot].Begin()
+	return m, true
 }
 
 // End gives up the turn of a flow, if it has one: it is out of the cache, or another
@@ -62,10 +63,14 @@ func (t *Turns) Begin(flow uint32, now uint64) (slot, number uint16, ok bool) {
 func (t *Turns) End(flow uint32) {
 	for u := t.used; u != 0; u &= u - 1 {
 		if i := bits.TrailingZeros32(u); t.turns[i].flow == flow {
-			t.used &^= 1 << i
-			t.dirty &^= 1 << i
+			t.free(i)
 		}
 	}
+}
+
+func (t *Turns) free(i int) {
+	t.used &^= 1 << i
+	t.dirty &^= 1 << i
 }
 
 // Miss notes a frame of a flow that bore no mark, and tells whether a turn of the flow is
@@ -79,31 +84,49 @@ func (t *Turns) Miss(flow uint32) (under bool) {
 	return under
 }
 
-// Count notes a frame that is about to leave, and tells whether it bore a mark.
-func (t *Turns) Count(frame []byte) bool {
-	slot, number := offload.Mark(frame)
-	if slot == 0 {
+// running finds the turn of a mark; nil when it is over, or another worker's.
+func (t *Turns) running(m offload.Mark) (i uint16, r *turn) {
+	i = m.Slot - t.first
+	if i >= Each || t.used&(1<<i) == 0 || uint32(m.Turn) != t.slots[m.Slot].Turn {
+		return 0, nil
+	}
+	return i, &t.turns[i]
+}
+
+// Up notes a frame that came up with a mark. counts is false when its turn is over: then it
+// goes down as others do.
+func (t *Turns) Up(m offload.Mark) (counts bool) {
+	i, r := t.running(m)
+	if r == nil {
 		return false
 	}
-	i := slot - t.first
-	if i < Each && t.used&(1<<i) != 0 && uint32(number) == t.slots[slot].Turn {
-		t.sent[i]++
-		t.dirty |= 1 << i
-	}
+	r.up++
+	t.dirty |= 1 << i
 	return true
 }
 
-// Idle says that Flush and Next have nothing to do.
+// Down notes that a frame goes down with its mark. Frames that leave otherwise, or are
+// dropped, are not noted.
+func (t *Turns) Down(m offload.Mark) {
+	if _, r := t.running(m); r != nil {
+		r.down++
+	}
+}
+
+// Idle says that Next has nothing to do.
 func (t *Turns) Idle() bool { return t.used == 0 }
 
-// Flush tells the kernel what has left. To be called when it has.
-func (t *Turns) Flush() {
-	for d := t.dirty; d != 0; d &= d - 1 {
-		i := bits.TrailingZeros32(d)
-		t.slots[int(t.first)+i].Sent(uint64(t.sent[i]))
-		t.sent[i] = 0
-	}
-	t.dirty = 0
+// Fenced says that there is a fence to be sent behind frames of a turn, once they have been.
+func (t *Turns) Fenced() bool { return t.dirty != 0 }
+
+// Fence returns the next, if there is one.
+func (t *Turns) Fence() (f offload.Fence) {
+	i := bits.TrailingZeros32(t.dirty)
+	t.dirty &^= 1 << i
+	at := t.first + uint16(i)
+	f.Mark = offload.Mark{Slot: at, Turn: uint16(t.slots[at].Turn)}
+	f.Up, f.Down = t.turns[i].up, t.turns[i].down
+	return f
 }
 
 // Outcome says how a turn has failed.
@@ -123,9 +146,9 @@ func (t *Turns) Next(now uint64) (flow uint32, how Outcome) {
 		i := bits.TrailingZeros32(u)
 		switch {
 		case t.slots[int(t.first)+i].Taken():
-			t.used &^= 1 << i
+			t.free(i)
 		case now-t.turns[i].began > patience:
-			t.used &^= 1 << i
+			t.free(i)
 			return t.turns[i].flow, t.outcome(i)
 		}
 	}

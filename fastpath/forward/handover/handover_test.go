@@ -1,66 +1,114 @@
 package handover
 
 import (
-	"sync/atomic"
 	"testing"
 
 	"github.com/vragent/vragent/fastpath/offload"
+	"github.com/vragent/vragent/fastpath/offload/fake"
 )
 
-// kernel is its half: what it does with a packet of a pending flow.
+// kernel is its half: what it does with packets of a pending flow.
 type kernel struct {
-	slot   *offload.Slot
-	number uint16
-	turn   uint16
+	*fake.Cache
+	flow  offload.Flow
+	turns *Turns
 }
 
-// packet returns the frame sent up, nil when the kernel forwards it itself.
-func (k *kernel) packet() []byte {
-	if s := k.slot; uint16(s.Turn) == k.turn && s.Up != 0 && s.Up == s.Done {
-		atomic.StoreUint32(&s.Active, uint32(k.turn))
-		return nil
-	}
-	k.slot.Up++
-	f := make([]byte, 14)
-	offload.PutMark(f, k.number, k.turn)
-	return f
-}
-
-func begin(t *testing.T, turns *Turns, slots []offload.Slot, flow uint32, now uint64) *kernel {
+func begin(t *testing.T, c *fake.Cache, turns *Turns, flow uint32, now uint64) *kernel {
 	t.Helper()
-	n, turn, ok := turns.Begin(flow, now)
+	m, ok := turns.Begin(flow, now)
 	if !ok {
 		t.Fatal("no slot")
 	}
-	return &kernel{slot: &slots[n], number: n, turn: turn}
+	k := &kernel{Cache: c, turns: turns, flow: offload.Flow{NH: 1, Handover: m.Slot, Turn: m.Turn}}
+	c.NextHops[1] = offload.NextHop{ID: 1}
+	if err := c.Put(&k.flow); err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
-// The kernel begins when what it sent up has left, and not a packet before.
+// packet shows the kernel a packet. It returns the frame sent up, nil when the kernel forwards it
+// itself.
+func (k *kernel) packet() []byte {
+	f := make([]byte, 14)
+	if k.Forward(k.flow.Key, 1, f) != nil {
+		return nil
+	}
+	return f
+}
+
+// worked is the worker's way with a frame: it takes note, and sends it down.
+func (k *kernel) worked(f []byte) {
+	if m := offload.MarkOf(f); k.turns.Up(m) {
+		k.turns.Down(m)
+		source := m.Down(5)
+		copy(f[6:], source[:])
+	}
+}
+
+// arrives is a frame that comes down, or, nil, the fences.
+func (k *kernel) arrives(f []byte) {
+	if f != nil {
+		k.Down(f)
+		return
+	}
+	for k.turns.Fenced() {
+		fence, b := k.turns.Fence(), make([]byte, offload.FenceLen)
+		fence.Put(b)
+		k.Down(b)
+	}
+}
+
+// The kernel begins when what it sent up has come down and a fence behind it, and not a packet before.
 func TestTakesOver(t *testing.T) {
-	slots := make([]offload.Slot, offload.MaxSlots)
-	turns := New(slots, 3)
-	k := begin(t, turns, slots, 9, 0)
+	c := fake.New(8)
+	turns := New(c.Slots, 3)
+	k := begin(t, c, turns, 9, 0)
 	if turns.Idle() {
 		t.Error("idle with a turn under way")
 	}
-	turns.Count(make([]byte, 14)) // sent up before the entry was there: bears no mark
-	turns.Flush()
-	a, b := k.packet(), k.packet()
-	if a == nil || b == nil {
-		t.Fatal("the kernel forwards while packets are under way")
+	if turns.Up(offload.MarkOf(make([]byte, 14))) || turns.Fenced() { // sent up before the entry was there
+		t.Error("counts a frame without mark")
 	}
-	turns.Count(a)
-	if k.packet() == nil {
-		t.Fatal("the kernel forwards before the first was flushed")
+	f := k.packet()
+	for i, step := range []func(){
+		func() { k.worked(f) },
+		func() { k.arrives(f) },
+		func() { k.arrives(nil) },
+	} {
+		if s := c.Slots[k.flow.Handover]; s.Done == uint64(k.flow.Turn)<<32|s.Up {
+			t.Errorf("before step %d, the kernel would forward while a packet is under way", i)
+		}
+		step()
 	}
-	turns.Flush()
-	if c := k.packet(); c == nil {
-		t.Fatal("the kernel forwards with packets under way")
+	if k.packet() != nil {
+		t.Error("the kernel does not begin though nothing is under way")
 	}
-	for range 3 {
-		turns.Count(b)
+}
+
+// finish brings all of frames down, and the fences.
+func (k *kernel) finish(frames ...[]byte) {
+	for _, f := range frames {
+		k.worked(f)
+		k.arrives(f)
 	}
-	turns.Flush()
+	k.arrives(nil)
+}
+
+// A frame that is lost above, or leaves otherwise, does not hinder; one that is lost on its way does.
+func TestCounts(t *testing.T) {
+	c := fake.New(8)
+	turns := New(c.Slots, 0)
+	k := begin(t, c, turns, 9, 0)
+	a, b, dropped := k.packet(), k.packet(), k.packet()
+	turns.Up(offload.MarkOf(dropped))
+	k.finish(a)
+	if f := k.packet(); f == nil {
+		t.Fatal("one is under way, and the kernel begins")
+	} else {
+		k.finish(b, f)
+	}
 	if _, how := turns.Next(1); how != None || turns.Idle() {
 		t.Error("the turn ends before the kernel has begun")
 	}
@@ -70,37 +118,48 @@ func TestTakesOver(t *testing.T) {
 	if _, how := turns.Next(2); how != None || !turns.Idle() {
 		t.Error("the slot is still in use")
 	}
+
+	k = begin(t, c, turns, 9, 10)
+	lost := k.packet()
+	k.worked(lost)
+	k.finish(k.packet())
+	for range 3 {
+		f := k.packet()
+		if f == nil {
+			t.Fatal("a lost frame is not missed")
+		}
+		k.finish(f)
+	}
 }
 
-// A lost frame ends the turn in time, the next counts anew, and marks of the first
+// A turn that comes to nothing ends in time, the next counts anew, and marks of the first
 // are not counted for the second.
 func TestFails(t *testing.T) {
-	slots := make([]offload.Slot, offload.MaxSlots)
-	turns := New(slots, 0)
-	k := begin(t, turns, slots, 9, 0)
+	c := fake.New(8)
+	turns := New(c.Slots, 0)
+	k := begin(t, c, turns, 9, 0)
 	k.packet() // lost
-	late := k.packet()
+	late, later := k.packet(), k.packet()
+	k.worked(later)
 	if _, how := turns.Next(patience); how != None {
 		t.Error("no patience")
 	}
-	if flow, how := turns.Next(patience + 1); how != Busy || flow != 9 || !turns.Idle() {
+	if flow, how := turns.Next(patience + 1); how != Busy || flow != 9 || !turns.Idle() || turns.Fenced() {
 		t.Error("the turn has not failed")
 	}
-	k2 := begin(t, turns, slots, 9, 0)
-	if k2.number != k.number || k2.turn == k.turn {
+	k2 := begin(t, c, turns, 9, 0)
+	if k2.flow.Handover != k.flow.Handover || k2.flow.Turn == k.flow.Turn {
 		t.Fatal("expected another turn of the same slot")
 	}
 	f := k2.packet()
-	if !turns.Count(late) {
-		t.Error("a mark is not seen")
-	}
-	turns.Flush()
-	if k2.packet() == nil {
+	k2.worked(late)
+	k2.arrives(later)
+	k2.arrives(nil)
+	if g := k2.packet(); g == nil {
 		t.Error("a mark of another turn counts")
+	} else {
+		k2.finish(f, g)
 	}
-	turns.Count(f)
-	turns.Count(f)
-	turns.Flush()
 	if k2.packet() != nil {
 		t.Error("the second turn does not end")
 	}
@@ -110,28 +169,27 @@ func TestSlots(t *testing.T) {
 	slots := make([]offload.Slot, offload.MaxSlots)
 	a, b := New(slots, 0), New(slots, 1)
 	seen := map[uint16]bool{0: true}
+	var last offload.Mark
 	for _, turns := range []*Turns{a, b} {
 		for flow := range uint32(Each) {
-			n, _, ok := turns.Begin(flow, 0)
-			if !ok || seen[n] {
-				t.Fatalf("slot %d, %v", n, ok)
+			m, ok := turns.Begin(flow, 0)
+			if !ok || seen[m.Slot] {
+				t.Fatalf("slot %d, %v", m.Slot, ok)
 			}
-			seen[n] = true
+			seen[m.Slot], last = true, m
 		}
-		if _, _, ok := turns.Begin(Each, 0); ok {
+		if _, ok := turns.Begin(Each, 0); ok {
 			t.Error("more slots than there are")
 		}
 	}
-	f := make([]byte, 14)
-	offload.PutMark(f, b.first, 1)
-	if a.Count(f); a.dirty != 0 {
+	if a.Up(last) || a.Fenced() {
 		t.Error("counts another worker's mark")
 	}
-	if _, _, ok := New(slots[:10], 0).Begin(1, 0); ok {
+	if _, ok := New(slots[:10], 0).Begin(1, 0); ok {
 		t.Error("uses slots that are not there")
 	}
 	a.End(5)
-	if n, _, ok := a.Begin(Each, 0); !ok || n != a.first+5 {
+	if m, ok := a.Begin(Each, 0); !ok || m.Slot != a.first+5 {
 		t.Error("the slot of a turn that was given up is not free")
 	}
 }
@@ -139,13 +197,15 @@ func TestSlots(t *testing.T) {
 // A flow has one turn: when another begins, or its entry is another's, the end of the
 // first concerns nobody, and what was counted in it is not told any more.
 func TestOneTurn(t *testing.T) {
-	slots := make([]offload.Slot, offload.MaxSlots)
-	turns := New(slots, 0)
-	k := begin(t, turns, slots, 9, 0)
-	turns.Count(k.packet())
-	again := begin(t, turns, slots, 9, patience)
-	turns.Flush()
-	if again.slot.Done != 0 {
+	c := fake.New(8)
+	turns := New(c.Slots, 0)
+	k := begin(t, c, turns, 9, 0)
+	f := k.packet()
+	k.worked(f)
+	again := begin(t, c, turns, 9, patience)
+	k.arrives(f)
+	k.arrives(nil)
+	if s := c.Slots[again.flow.Handover]; s.Done != 0 || s.Passed != 0 {
 		t.Error("a frame of the turn before counts")
 	}
 	if _, how := turns.Next(patience + 1); how != None {
@@ -163,10 +223,10 @@ func TestOutcome(t *testing.T) {
 		missed, counted bool
 		want            Outcome
 	}{{false, false, Rested}, {true, false, Left}, {false, true, Busy}, {true, true, Busy}} {
-		slots := make([]offload.Slot, offload.MaxSlots)
-		turns := New(slots, 0)
+		cache := fake.New(8)
+		turns := New(cache.Slots, 0)
 		turns.Begin(8, 0)
-		k := begin(t, turns, slots, 9, 0)
+		k := begin(t, cache, turns, 9, 0)
 		turns.End(8)
 		if c.missed {
 			turns.Miss(9)

@@ -75,7 +75,7 @@ func (c *Cache) close() error {
 // Limits are sentences about what this kernel cannot do.
 func (c *Cache) Limits() []string { return c.limits }
 
-// Cap is how many flows there is room for, 0 when there is no cache.
+// Cap is how many flows there is room for, of both families, 0 when there is no cache.
 func (c *Cache) Cap() int { return c.capacity }
 
 // Len is how many flows are in the cache.
@@ -113,21 +113,24 @@ func (c *Cache) put(f *offload.Flow) error {
 		f.Proto != packet.ProtoTCP && f.Proto != packet.ProtoUDP || f.From&^offload.FromLabel >= 1<<23 {
 		return offload.ErrUnsupported
 	}
-	k, e := keyOf(&f.Key), entryOf(f, at)
-	err := c.maps.Cache.Update(&k, &e, ebpf.UpdateNoExist)
+	cell := c.cell(&f.Key)
+	entry := entryOf(f, at)
+	old, there, err := cell.read()
 	switch {
-	case err == nil:
-		c.count++
-	case errors.Is(err, ebpf.ErrKeyExist):
-		var old steerEntry
-		if old, ok, err = get[steerEntry](c.maps.Cache, &k); err == nil && ok {
-			e.Packets, e.Bytes, e.Last = old.Packets, old.Bytes, old.Last
-		}
-		err = errors.Join(err, c.maps.Cache.Update(&k, &e, ebpf.UpdateAny))
-	case errors.Is(err, unix.E2BIG):
-		err = offload.ErrFull
+	case err != nil:
+		return err
+	case there:
+		entry.Packets, entry.Bytes = old.Packets, old.Bytes
+	case c.count >= c.capacity:
+		return offload.ErrFull
 	}
-	return err
+	if err := cell.write(&entry, &f.To); err != nil {
+		return err
+	}
+	if !there {
+		c.count++
+	}
+	return nil
 }
 
 // Delete takes a flow out and returns its last counters: the next packet goes up. A
@@ -138,16 +141,14 @@ func (c *Cache) Delete(k offload.Key) (offload.Stats, error) {
 	if c.capacity == 0 {
 		return offload.Stats{}, nil
 	}
-	var e steerEntry
-	key := keyOf(&k)
-	err := c.maps.Cache.LookupAndDelete(&key, &e)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return offload.Stats{}, nil
-	}
+	cell := c.cell(&k)
+	e, there, err := cell.take()
 	if err != nil {
 		return offload.Stats{}, fmt.Errorf("take %v out of the kernel's flow cache: %w", k, err)
 	}
-	c.count--
+	if there {
+		c.count--
+	}
 	return statsOf(&e), nil
 }
 
@@ -167,10 +168,44 @@ func (c *Cache) Generation(scope uint32) uint32 {
 	return 0
 }
 
-// keyOf and entryOf write addresses and ports as they lie in a packet.
-func keyOf(k *offload.Key) steerKey {
+// cell is where a flow is in the map of its family.
+type cell struct {
+	m    *ebpf.Map
+	four *steerKey4 // nil: it is IPv6
+	six  steerKey6
+}
+
+func (c *Cache) cell(k *offload.Key) cell {
 	from := k.From&^offload.FromLabel<<8 | uint32(k.Proto) | k.From&offload.FromLabel
-	return steerKey{From: from, Src: words(&k.Src), Dst: words(&k.Dst), Sport: port(k.Sport), Dport: port(k.Dport)}
+	if k.Src.Is4() {
+		return cell{m: c.maps.Cache4, four: &steerKey4{From: from, Src: word(&k.Src), Dst: word(&k.Dst), Sport: port(k.Sport), Dport: port(k.Dport)}}
+	}
+	return cell{m: c.maps.Cache6, six: steerKey6{From: from, Src: words(&k.Src), Dst: words(&k.Dst), Sport: port(k.Sport), Dport: port(k.Dport)}}
+}
+
+// read, take and write look an entry up, delete it, and put it there.
+func (c *cell) read() (steerEntry, bool, error) { return c.get((*ebpf.Map).Lookup) }
+func (c *cell) take() (steerEntry, bool, error) { return c.get((*ebpf.Map).LookupAndDelete) }
+
+func (c *cell) get(by func(m *ebpf.Map, key, value any) error) (e steerEntry, there bool, err error) {
+	var e6 steerEntry6
+	if c.four != nil {
+		err = by(c.m, c.four, &e)
+	} else {
+		err = by(c.m, &c.six, &e6)
+		e = e6.E
+	}
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return steerEntry{}, false, nil
+	}
+	return e, err == nil, err
+}
+
+func (c *cell) write(e *steerEntry, to *packet.Tuple) error {
+	if c.four != nil {
+		return c.m.Put(c.four, e)
+	}
+	return c.m.Put(&c.six, &steerEntry6{E: *e, Src: words(&to.Src), Dst: words(&to.Dst)})
 }
 
 // bottom is a label stack entry without its label: S bit and TTL (RFC 3032).
@@ -178,13 +213,13 @@ const bottom = 1<<8 | 64
 
 func entryOf(f *offload.Flow, at uint32) steerEntry {
 	e := steerEntry{
-		Src: words(&f.To.Src), Dst: words(&f.To.Dst), Sport: port(f.To.Sport), Dport: port(f.To.Dport),
+		Src: word(&f.To.Src), Dst: word(&f.To.Dst), Sport: port(f.To.Sport), Dport: port(f.To.Dport),
 		Verdict: steerVerdictVERDICT_FORWARD, Entropy: port(f.Entropy), Label: long(f.Push<<12 | bottom),
 		Nh: f.NH, NhAt: at, Scope: f.Scope, Gen: f.Gen, Index: f.Index, Handover: f.Handover, Turn: f.Turn,
 	}
 	if f.Src != f.To.Src || f.Dst != f.To.Dst {
 		e.Translation |= steerTranslationADDRESSES
-		e.AddressesSum = difference(words(&f.Src), words(&f.Dst), e.Src, e.Dst)
+		e.AddressesSum = difference(words(&f.Src), words(&f.Dst), words(&f.To.Src), words(&f.To.Dst))
 	}
 	if f.Sport != f.To.Sport || f.Dport != f.To.Dport {
 		e.Translation |= steerTranslationPORTS
@@ -205,21 +240,29 @@ func difference(src, dst, toSrc, toDst [4]uint32) uint32 {
 	return uint32(sum)
 }
 
-func flowOf(k *steerKey, e *steerEntry) offload.Flow {
-	f := offload.Flow{
-		Key: offload.Key{
-			From:  k.From&^offload.FromLabel>>8 | k.From&offload.FromLabel,
-			Tuple: packet.Tuple{Src: addr(k.Src), Dst: addr(k.Dst), Sport: port(k.Sport), Dport: port(k.Dport), Proto: uint8(k.From)},
-		},
+// record4 and record6 are what a map holds, as a flow.
+func record4(k *steerKey4, e *steerEntry) offload.Record {
+	return recordOf(k.From, packet.Tuple{Src: addr4(k.Src), Dst: addr4(k.Dst), Sport: port(k.Sport), Dport: port(k.Dport)},
+		packet.Tuple{Src: addr4(e.Src), Dst: addr4(e.Dst)}, e)
+}
+
+func record6(k *steerKey6, e *steerEntry6) offload.Record {
+	return recordOf(k.From, packet.Tuple{Src: addr(k.Src), Dst: addr(k.Dst), Sport: port(k.Sport), Dport: port(k.Dport)},
+		packet.Tuple{Src: addr(e.Src), Dst: addr(e.Dst)}, &e.E)
+}
+
+func recordOf(from uint32, tuple, to packet.Tuple, e *steerEntry) offload.Record {
+	tuple.Proto = uint8(from)
+	to.Proto, to.Sport, to.Dport = tuple.Proto, port(e.Sport), port(e.Dport)
+	return offload.Record{Stats: statsOf(e), Flow: offload.Flow{
+		Key: offload.Key{From: from&^offload.FromLabel>>8 | from&offload.FromLabel, Tuple: tuple}, To: to,
 		NH: e.Nh, Push: long(e.Label) >> 12, Entropy: port(e.Entropy), Scope: e.Scope, Gen: e.Gen, Index: e.Index,
 		Handover: e.Handover, Turn: e.Turn,
-	}
-	f.To = packet.Tuple{Src: addr(e.Src), Dst: addr(e.Dst), Sport: port(e.Sport), Dport: port(e.Dport), Proto: f.Proto}
-	return f
+	}}
 }
 
 func statsOf(e *steerEntry) offload.Stats {
-	return offload.Stats{Packets: e.Packets, Bytes: e.Bytes, LastSeen: e.Last}
+	return offload.Stats{Packets: e.Packets, Bytes: e.Bytes}
 }
 
 // words is an address as the kernel's words, addr undoes it.
@@ -228,6 +271,15 @@ func words(a *packet.Addr) (w [4]uint32) {
 		w[i] = binary.NativeEndian.Uint32(a[4*i:])
 	}
 	return w
+}
+
+// word and addr4 are the same for IPv4.
+func word(a *packet.Addr) uint32 { return binary.NativeEndian.Uint32(a[12:]) }
+
+func addr4(w uint32) packet.Addr {
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], w)
+	return packet.AddrFrom4(b[:])
 }
 
 func addr(w [4]uint32) (a packet.Addr) {

@@ -11,12 +11,15 @@
 // fragments, ICMP, options, a TTL that ends, a packet larger than the way, an entry
 // whose generation has passed, a verdict of a later version. It drops nothing.
 //
-// Headers are read in place (after bpf_skb_pull_data where they are not linear) and
-// written with helpers, which take care of clones.
+// Each family has a map of its own, with the shortest key that tells its flows apart: to
+// hash and compare keys is most of what a packet costs. Headers are read and, where
+// one write does, written in place; the kernel makes them writable before (clones) for
+// every program that does so. A header behind a new tunnel goes with it in one call.
 
 #include <linux/tcp.h>
+#include <stddef.h>
 
-#define MAX_CACHE 65536 // entries; Open may say another number
+#define MAX_CACHE 65536 // entries of each family; Open may say another number
 // As package offload.
 #define MAX_SCOPES (1 << 17)
 #define MAX_NEXT_HOPS (1 << 14)
@@ -32,10 +35,15 @@
 #define MPLS_BOTTOM 0x100 // S bit of a label stack entry in host byte order
 #define OUR_TTL 64
 
-// One direction of a flow, network byte order; an IPv4 address is the last word
-// behind 0, 0, ffff.
-struct key {
+// One direction of a flow, network byte order.
+struct key4 {
 	__u32 from; // FROM_LABEL | vif id or label << 8 | protocol
+	__be32 src, dst;
+	__be16 sport, dport;
+};
+
+struct key6 {
+	__u32 from;
 	__be32 src[4], dst[4];
 	__be16 sport, dport;
 };
@@ -45,38 +53,53 @@ struct key {
 enum verdict {
 	VERDICT_NONE,
 	VERDICT_FORWARD,
-};
+} __attribute__((packed));
 
 // Which parts of the tuple an entry translates.
 enum translation {
+	UNTRANSLATED,
 	ADDRESSES = 1,
 	PORTS = 2,
-};
+} __attribute__((packed));
 
+// What is done with a flow: 64 bytes. When anything was seen last is not among it: user
+// space sees what the counters have become.
 struct entry {
-	__be32 src[4], dst[4]; // after translation, as all that follows
+	__be32 src, dst; // of IPv4, after translation, as all that follows
 	__be16 sport, dport;
 	__u32 addresses_sum; // what translating adds to a sum over the addresses
-	enum translation translation;
 	enum verdict verdict;
+	enum translation translation;
 	__be16 entropy;       // outer UDP source port
 	__u16 handover, turn; // slot while packets may be under way
-	__u16 pad;
-	__be32 label; // whole label stack entry
-	__u32 nh;     // id of the next hop, and
-	__u32 nh_at;  // where it is in next_hops
+	__be32 label;         // whole label stack entry
+	__u32 nh;             // id of the next hop, and
+	__u32 nh_at;          // where it is in next_hops
 	__u32 scope, gen;
 	__u32 index; // of the worker's entry
-	__u64 packets, bytes, last;
+	__u64 packets, bytes;
+};
+
+struct entry6 {
+	struct entry e;
+	__be32 src[4], dst[4];
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH); // not LRU: nothing goes without being told to
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_CACHE);
-	__type(key, struct key);
+	__type(key, struct key4);
 	__type(value, struct entry);
-} cache SEC(".maps");
+} cache4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_CACHE);
+	__type(key, struct key6);
+	__type(value, struct entry6);
+} cache6 SEC(".maps");
 
 // Generations by next hop: one store makes all flows decided under it go up. 64 bits,
 // the stride of the kernel's arrays.
@@ -93,17 +116,18 @@ enum hop_kind {
 	HOP_POD,
 	HOP_HOST,
 	HOP_TUNNEL,
-};
+} __attribute__((packed));
 
 struct hop {
 	__u32 id;
 	__u32 ifindex;
 	__be32 src, dst; // outer
 	__u32 room;      // bytes, largest inner IP packet
+	__u32 outer;     // bytes a tunnel puts between Ethernet and IP
 	enum hop_kind kind;
 	__u8 gre;
-	__u8 eth[2 * ETH_ALEN];
-	__u8 pad[3];
+	__u8 pad[2];
+	__u32 eth[3]; // both Ethernet addresses
 };
 
 struct {
@@ -122,22 +146,7 @@ struct {
 	__type(value, __u8);
 } peers SEC(".maps");
 
-// offload.Slot.
-struct slot {
-	__u64 up, done;
-	__u32 turn, active;
-	__u64 pad[5];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_SLOTS);
-	__type(key, __u32);
-	__type(value, struct slot);
-} slots SEC(".maps");
-
-#define ACCESS_ONCE(x) (*(volatile typeof(x) *)&(x))
+#include "handover.h"
 
 // What look finds.
 enum found {
@@ -149,24 +158,34 @@ enum found {
 struct seen {
 	__u32 len;     // of the IP packet
 	__u32 headers; // of it, IP's and L4's
-	bool v6, unsummed;
-	union {
-		struct iphdr ip4;
-		struct ipv6hdr ip6;
-	};
+	__u32 ports;   // both, as they lie there
+	bool udp, unsummed;
 };
 
-// look_l4 reads the L4 header at h, which ends before end, of a packet whose key has addresses.
-static __always_inline int look_l4(void *h, void *end, __u8 proto, struct key *k, struct seen *s)
+union key {
+	struct key4 four;
+	struct key6 six;
+} __attribute__((aligned(8)));
+
+// Keys are written in pieces no smaller than the kernel reads them in, which then
+// need not wait for the writes.
+typedef __u32 __attribute__((may_alias)) half;
+typedef __u64 __attribute__((may_alias)) word;
+
+// Offsets and bits of a TCP header.
+#define TCP_FLAGS 13 // byte
+#define FIN_SYN_RST 0x07
+
+// look_l4 reads the L4 header at h, which ends before end.
+static __always_inline int look_l4(void *h, void *end, __u8 proto, struct seen *s)
 {
 	struct udphdr *udp = h;
 	struct tcphdr *tcp = h;
 	if ((void *)(udp + 1) > end)
 		return OTHER;
-	k->sport = udp->source;
-	k->dport = udp->dest;
-	k->from |= proto;
-	if (proto == IPPROTO_UDP) {
+	s->ports = *(half *)h;
+	s->udp = proto == IPPROTO_UDP;
+	if (s->udp) {
 		s->headers += sizeof(*udp);
 		s->unsummed = !udp->check;
 		return CACHEABLE;
@@ -174,96 +193,67 @@ static __always_inline int look_l4(void *h, void *end, __u8 proto, struct key *k
 	if ((void *)(tcp + 1) > end)
 		return BYPASS;
 	s->headers += tcp->doff * 4;
-	return tcp->syn || tcp->fin || tcp->rst ? BYPASS : CACHEABLE;
+	return ((__u8 *)tcp)[TCP_FLAGS] & FIN_SYN_RST ? BYPASS : CACHEABLE;
 }
 
-// look reads the IP packet at at, and begins its key.
-static __always_inline int look(struct __sk_buff *skb, __u32 at, bool v6, struct key *k, struct seen *s)
+static __always_inline int look4(void *at, void *end, __u32 from, struct key4 *k, struct seen *s)
+{
+	struct iphdr *ip = at;
+	if ((void *)(ip + 1) > end || *(__u8 *)ip != 0x45) // version, words of header
+		return OTHER;
+	if ((ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP) || ip->frag_off & bpf_htons(FRAGMENTED))
+		return OTHER;
+	s->headers = sizeof(*ip);
+	int found = look_l4(ip + 1, end, ip->protocol, s);
+	word *w = (word *)k;
+	w[0] = from | ip->protocol | (__u64)ip->saddr << 32;
+	w[1] = ip->daddr | (__u64)s->ports << 32;
+	return found == CACHEABLE && (ip->ttl <= 1 || bpf_ntohs(ip->tot_len) != s->len) ? BYPASS : found;
+}
+
+static __always_inline int look6(void *at, void *end, __u32 from, struct key6 *k, struct seen *s)
+{
+	struct ipv6hdr *ip = at;
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return OTHER;
+	if (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP)
+		return OTHER;
+	k->from = from | ip->nexthdr;
+	__builtin_memcpy(k->src, &ip->saddr, 16);
+	__builtin_memcpy(k->dst, &ip->daddr, 16);
+	s->headers = sizeof(*ip);
+	int found = look_l4(ip + 1, end, ip->nexthdr, s);
+	*(half *)&k->sport = s->ports;
+	return found == CACHEABLE && (ip->hop_limit <= 1 || bpf_ntohs(ip->payload_len) + sizeof(*ip) != s->len) ? BYPASS : found;
+}
+
+// look reads the IP packet at at, and makes its key.
+static __always_inline int look(struct __sk_buff *skb, __u32 at, __u32 from, bool v6, union key *k, struct seen *s)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	const __u32 need = at + sizeof(struct ipv6hdr) + sizeof(struct tcphdr);
+	const __u32 need = at + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) + sizeof(struct tcphdr);
 	if (data + need > end && end - data < skb->len) {
 		if (bpf_skb_pull_data(skb, skb->len < need ? skb->len : need))
 			return OTHER;
 		data = (void *)(long)skb->data;
 		end = (void *)(long)skb->data_end;
 	}
-	__builtin_memset(k, 0, sizeof(*k));
-	s->v6 = v6;
 	s->unsummed = false;
+	s->ports = 0;
 	s->len = skb->len - at;
-	if (v6) {
-		struct ipv6hdr *ip = data + at;
-		if ((void *)(ip + 1) > end || ip->version != 6)
-			return OTHER;
-		if (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP)
-			return OTHER;
-		s->ip6 = *ip;
-		s->headers = sizeof(*ip);
-		__builtin_memcpy(k->src, &ip->saddr, 16);
-		__builtin_memcpy(k->dst, &ip->daddr, 16);
-		int found = look_l4(ip + 1, end, ip->nexthdr, k, s);
-		if (found != CACHEABLE)
-			return found;
-		if (ip->hop_limit <= 1)
-			return BYPASS;
-		return bpf_ntohs(ip->payload_len) + sizeof(*ip) == s->len ? CACHEABLE : BYPASS;
-	}
-	struct iphdr *ip = data + at;
-	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl != 5)
-		return OTHER;
-	if ((ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP) || ip->frag_off & bpf_htons(FRAGMENTED))
-		return OTHER;
-	s->ip4 = *ip;
-	s->headers = sizeof(*ip);
-	k->src[2] = k->dst[2] = bpf_htonl(0xffff);
-	k->src[3] = ip->saddr;
-	k->dst[3] = ip->daddr;
-	int found = look_l4(ip + 1, end, ip->protocol, k, s);
-	if (found != CACHEABLE)
-		return found;
-	if (ip->ttl <= 1)
-		return BYPASS;
-	return bpf_ntohs(ip->tot_len) == s->len ? CACHEABLE : BYPASS;
+	return v6 ? look6(data + at, end, from, &k->six, s) : look4(data + at, end, from, &k->four, s);
 }
 
 // flow_of is the flow of a key, as parse makes it.
-static __always_inline void flow_of(const struct key *k, bool v6, struct flow *f)
+static __always_inline void flow_of(const union key *k, bool v6, struct flow *f)
 {
-	__builtin_memset(f, 0, sizeof(*f));
-	f->src = bpf_ntohl(v6 ? k->src[0] ^ k->src[1] ^ k->src[2] ^ k->src[3] : k->src[3]);
-	f->dst = bpf_ntohl(v6 ? k->dst[0] ^ k->dst[1] ^ k->dst[2] ^ k->dst[3] : k->dst[3]);
-	f->sport = bpf_ntohs(k->sport);
-	f->dport = bpf_ntohs(k->dport);
-	f->proto = k->from; // its last 8 bits
-}
-
-// A mark names the slot and turn that a frame on its way up is counted in.
-struct mark {
-	__u16 slot, turn;
-};
-
-// ours says that the kernel may forward the packet: nothing of its flow is under way
-// through a worker. If not, the packet is counted and m marks it. A packet is as
-// many frames as punt0 will cut it into.
-static __always_inline bool ours(struct entry *e, __u32 frames, struct mark *m)
-{
-	__u32 at = e->handover;
-	if (!at)
-		return true;
-	struct slot *s = bpf_map_lookup_elem(&slots, &at);
-	if (!s || ACCESS_ONCE(s->turn) != e->turn)
-		return false;
-	__u64 up = ACCESS_ONCE(s->up);
-	if (up && up == ACCESS_ONCE(s->done)) {
-		e->handover = 0;
-		s->active = e->turn;
-		return true;
-	}
-	__sync_fetch_and_add(&s->up, frames);
-	m->slot = at;
-	m->turn = e->turn;
-	return false;
+	const struct key4 *four = &k->four;
+	const struct key6 *six = &k->six;
+	f->src = bpf_ntohl(v6 ? six->src[0] ^ six->src[1] ^ six->src[2] ^ six->src[3] : four->src);
+	f->dst = bpf_ntohl(v6 ? six->dst[0] ^ six->dst[1] ^ six->dst[2] ^ six->dst[3] : four->dst);
+	f->sport = bpf_ntohs(v6 ? six->sport : four->sport);
+	f->dport = bpf_ntohs(v6 ? six->dport : four->dport);
+	f->proto = v6 ? six->from : four->from; // its last 8 bits
 }
 
 static __always_inline __u16 fold16(__u32 sum)
@@ -283,30 +273,35 @@ static __always_inline __u16 header_sum(const struct iphdr *ip)
 	return fold16(sum);
 }
 
-// What stands in front of an IP packet on the fabric, Ethernet first.
+// The first bytes of an IPv4 packet that an entry says.
+struct inner4 {
+	struct iphdr ip;
+	__be16 sport, dport;
+};
+
+// What stands in front of an IP packet on the fabric, Ethernet first, and the beginning
+// of an IPv4 packet behind it. lead is not sent: it aligns the rest.
 struct tunnel_udp {
-	__u8 eth[12];
+	__u16 lead, eth[6];
 	__be16 type;
 	struct iphdr ip;
 	struct udphdr udp;
 	__be32 label;
-} __attribute__((packed));
+	struct inner4 inner;
+};
 
 struct tunnel_gre {
-	__u8 eth[12];
+	__u16 lead, eth[6];
 	__be16 type;
 	struct iphdr ip;
 	__be16 flags, proto;
 	__be32 label;
-} __attribute__((packed));
+	struct inner4 inner;
+};
 
-#define UDP_OUTER (sizeof(struct tunnel_udp) - ETH_HLEN)
-#define GRE_OUTER (sizeof(struct tunnel_gre) - ETH_HLEN)
-
-static __always_inline __u32 overhead(const struct hop *h)
-{
-	return h->kind != HOP_TUNNEL ? 0 : h->gre ? GRE_OUTER : UDP_OUTER;
-}
+#define LEAD sizeof(__u16)
+#define UDP_OUTER (offsetof(struct tunnel_udp, inner) - offsetof(struct tunnel_udp, ip))
+#define GRE_OUTER (offsetof(struct tunnel_gre, inner) - offsetof(struct tunnel_gre, ip))
 
 static __always_inline struct iphdr outer_ip(const struct hop *h, __u8 proto, __u32 len)
 {
@@ -324,30 +319,6 @@ static __always_inline struct iphdr outer_ip(const struct hop *h, __u8 proto, __
 	return ip;
 }
 
-// front writes what stands before the IP packet, for which there is room.
-static __always_inline long front(struct __sk_buff *skb, const struct seen *s, const struct entry *e, const struct hop *h)
-{
-	if (h->kind != HOP_TUNNEL) {
-		struct ethhdr eth;
-		__builtin_memcpy(&eth, h->eth, sizeof(h->eth));
-		eth.h_proto = s->v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
-		return bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0);
-	}
-	if (h->gre) {
-		struct tunnel_gre t = {.type = bpf_htons(ETH_P_IP), .proto = bpf_htons(MPLS_UNICAST), .label = e->label};
-		__builtin_memcpy(t.eth, h->eth, sizeof(h->eth));
-		t.ip = outer_ip(h, IPPROTO_GRE, s->len + GRE_OUTER);
-		return bpf_skb_store_bytes(skb, 0, &t, sizeof(t), 0);
-	}
-	struct tunnel_udp t = {.type = bpf_htons(ETH_P_IP), .label = e->label};
-	__builtin_memcpy(t.eth, h->eth, sizeof(h->eth));
-	t.ip = outer_ip(h, IPPROTO_UDP, s->len + UDP_OUTER);
-	t.udp.source = e->entropy;
-	t.udp.dest = bpf_htons(TUNNEL_PORT);
-	t.udp.len = bpf_htons(s->len + UDP_OUTER - sizeof(t.ip));
-	return bpf_skb_store_bytes(skb, 0, &t, sizeof(t), 0); // checksum 0 (RFC 7510 3.1)
-}
-
 // checksum4 is the header checksum after translation and a hop (RFC 1624).
 static __always_inline __u16 checksum4(const struct iphdr *ip, const struct entry *e)
 {
@@ -355,37 +326,103 @@ static __always_inline __u16 checksum4(const struct iphdr *ip, const struct entr
 	return ~fold16((__u16)~ip->check + e->addresses_sum + (__u16)~bpf_htons(0x0100));
 }
 
-// rewrite writes the IP header at at and the L4 ports and checksum as e says. It reports failure
-// of the first write, which leaves the packet as it was.
-static __always_inline long rewrite(struct __sk_buff *skb, __u32 at, struct seen *s, const struct key *k, const struct entry *e)
+// hop4 makes an IPv4 header what e says.
+static __always_inline void hop4(struct iphdr *ip, const struct entry *e)
 {
-	__u32 l4 = at + (s->v6 ? sizeof(s->ip6) : sizeof(s->ip4));
-	__u64 udp = (__u8)k->from == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	__u32 sum = l4 + (udp ? 6 : 16);
-	struct {
-		__be16 sport, dport;
-	} ports = {e->sport, e->dport};
-	__u32 from, to;
-	__builtin_memcpy(&from, &k->sport, 4);
-	__builtin_memcpy(&to, &ports, 4);
+	ip->check = checksum4(ip, e);
+	ip->ttl--;
+	ip->saddr = e->src;
+	ip->daddr = e->dst;
+}
+
+// front writes both Ethernet addresses and the type of a packet that leaves without a tunnel, in place.
+static __always_inline bool front(struct __sk_buff *skb, const struct hop *h, __be16 type)
+{
+	__u32 *eth = (void *)(long)skb->data;
+	if ((void *)eth + ETH_HLEN > (void *)(long)skb->data_end)
+		return false;
+	eth[0] = h->eth[0];
+	eth[1] = h->eth[1];
+	eth[2] = h->eth[2];
+	*(__be16 *)(eth + 3) = type;
+	return true;
+}
+
+// write4 writes what stands before the L4 header's ports of a packet that leaves without a
+// tunnel, and them.
+static __always_inline bool write4(struct __sk_buff *skb, const struct entry *e, const struct hop *h)
+{
+	struct inner4 *in = (void *)(long)skb->data + ETH_HLEN;
+	if ((void *)(in + 1) > (void *)(long)skb->data_end || !front(skb, h, bpf_htons(ETH_P_IP)))
+		return false;
+	hop4(&in->ip, e);
+	*(half *)&in->sport = *(half *)&e->sport;
+	return true;
+}
+
+// inner_of reads the IPv4 packet behind outer bytes of a new tunnel, and makes it what e says.
+static __always_inline bool inner_of(struct __sk_buff *skb, __u32 outer, const struct entry *e, struct inner4 *to)
+{
+	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN + outer;
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		return false;
+	to->ip = *ip;
+	hop4(&to->ip, e);
+	to->sport = e->sport;
+	to->dport = e->dport;
+	return true;
+}
+
+// wrap writes a tunnel for which there is room, and with it, of IPv4, the beginning of the
+// packet behind it.
+static __always_inline bool wrap(struct __sk_buff *skb, bool v6, const struct seen *s, const struct entry *e, const struct hop *h)
+{
+	if (h->gre) {
+		struct tunnel_gre t = {.type = bpf_htons(ETH_P_IP), .proto = bpf_htons(MPLS_UNICAST), .label = e->label};
+		__builtin_memcpy(t.eth, h->eth, sizeof(h->eth));
+		t.ip = outer_ip(h, IPPROTO_GRE, s->len + GRE_OUTER);
+		if (!v6 && !inner_of(skb, GRE_OUTER, e, &t.inner))
+			return false;
+		return !bpf_skb_store_bytes(skb, 0, t.eth, (v6 ? offsetof(struct tunnel_gre, inner) : sizeof(t)) - LEAD, 0);
+	}
+	struct tunnel_udp t = {.type = bpf_htons(ETH_P_IP), .label = e->label};
+	__builtin_memcpy(t.eth, h->eth, sizeof(h->eth));
+	t.ip = outer_ip(h, IPPROTO_UDP, s->len + UDP_OUTER);
+	t.udp.source = e->entropy;
+	t.udp.dest = bpf_htons(TUNNEL_PORT);
+	t.udp.len = bpf_htons(s->len + UDP_OUTER - sizeof(t.ip)); // checksum 0 (RFC 7510 3.1)
+	if (!v6 && !inner_of(skb, UDP_OUTER, e, &t.inner))
+		return false;
+	return !bpf_skb_store_bytes(skb, 0, t.eth, (v6 ? offsetof(struct tunnel_udp, inner) : sizeof(t)) - LEAD, 0);
+}
+
+// translate makes the L4 checksum at l4 what it is with the addresses and ports of e. It
+// reports failure of the first write, which leaves the packet as it was.
+static __always_inline long translate(struct __sk_buff *skb, __u32 l4, const struct seen *s, const struct entry *e)
+{
+	__u64 udp = s->udp ? BPF_F_MARK_MANGLED_0 : 0;
+	__u32 sum = l4 + (s->udp ? 6 : 16), to = *(half *)&e->sport;
 	// An unfinished checksum is that of the addresses: the kernel knows which it has.
 	if (e->translation & ADDRESSES && bpf_l4_csum_replace(skb, sum, 0, e->addresses_sum, BPF_F_PSEUDO_HDR | udp))
 		return -1;
-	if (e->translation & PORTS && (bpf_l4_csum_replace(skb, sum, from, to, sizeof(to) | udp) || bpf_skb_store_bytes(skb, l4, &to, sizeof(to), 0)))
+	return e->translation & PORTS ? bpf_l4_csum_replace(skb, sum, s->ports, to, sizeof(to) | udp) : 0;
+}
+
+// rewrite6 writes the IPv6 header at at, and the ports.
+static __always_inline long rewrite6(struct __sk_buff *skb, __u32 at, const struct entry6 *e)
+{
+	struct ipv6hdr *in = (void *)(long)skb->data + at, ip;
+	if ((void *)(in + 1) > (void *)(long)skb->data_end)
 		return -1;
-	if (s->v6) {
-		s->ip6.hop_limit--;
-		__builtin_memcpy(&s->ip6.saddr, e->src, 16);
-		__builtin_memcpy(&s->ip6.daddr, e->dst, 16);
-		// Recomputed: what bpf_l4_csum_replace takes from the sum over the whole packet
-		// is what this puts there. In IPv4 the header's own checksum does.
-		return bpf_skb_store_bytes(skb, at, &s->ip6, sizeof(s->ip6), BPF_F_RECOMPUTE_CSUM);
-	}
-	s->ip4.check = checksum4(&s->ip4, e);
-	s->ip4.ttl--;
-	s->ip4.saddr = e->src[3];
-	s->ip4.daddr = e->dst[3];
-	return bpf_skb_store_bytes(skb, at, &s->ip4, sizeof(s->ip4), 0);
+	ip = *in;
+	ip.hop_limit--;
+	__builtin_memcpy(&ip.saddr, e->src, 16);
+	__builtin_memcpy(&ip.daddr, e->dst, 16);
+	if (e->e.translation & PORTS && bpf_skb_store_bytes(skb, at + sizeof(ip), &e->e.sport, 4, 0))
+		return -1;
+	// Recomputed: what bpf_l4_csum_replace takes from the sum over the whole packet
+	// is what this puts there. In IPv4 the header's own checksum does.
+	return bpf_skb_store_bytes(skb, at, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
 }
 
 // reshape takes off outer bytes of tunnel and makes room for the one of h. If it fails, the
@@ -398,13 +435,25 @@ static __always_inline long reshape(struct __sk_buff *skb, __u32 outer, bool v6,
 		return 0;
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L2(4);
 	flags |= h->gre ? BPF_F_ADJ_ROOM_ENCAP_L4_GRE : BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
-	return bpf_skb_adjust_room(skb, overhead(h), BPF_ADJ_ROOM_MAC, flags);
+	return bpf_skb_adjust_room(skb, h->gre ? GRE_OUTER : UDP_OUTER, BPF_ADJ_ROOM_MAC, flags);
 }
 
-// cached forwards a packet with outer bytes of tunnel in front, or says UP, m marking it.
-static __always_inline int cached(struct __sk_buff *skb, __u32 outer, struct key *k, struct seen *s, struct mark *m)
+// finish writes all headers of a packet that has its shape.
+static __always_inline bool finish(struct __sk_buff *skb, bool v6, const struct seen *s, const struct entry *e, const struct hop *h)
 {
-	struct entry *e = bpf_map_lookup_elem(&cache, k);
+	if (v6) {
+		__u32 at = ETH_HLEN + (h->kind != HOP_TUNNEL ? 0 : h->gre ? GRE_OUTER : UDP_OUTER);
+		if (rewrite6(skb, at, (const struct entry6 *)e))
+			return false;
+	}
+	if (h->kind == HOP_TUNNEL)
+		return wrap(skb, v6, s, e, h);
+	return v6 ? front(skb, h, bpf_htons(ETH_P_IPV6)) : write4(skb, e, h);
+}
+
+// cached forwards a packet of e with outer bytes of tunnel in front, or says UP, m marking it.
+static __always_inline int cached(struct __sk_buff *skb, __u32 outer, bool v6, struct seen *s, struct entry *e, struct mark *m)
+{
 	if (!e || e->verdict != VERDICT_FORWARD)
 		return UP;
 	__u32 scope = e->scope, at = e->nh_at;
@@ -412,25 +461,30 @@ static __always_inline int cached(struct __sk_buff *skb, __u32 outer, struct key
 	struct hop *h = bpf_map_lookup_elem(&next_hops, &at);
 	if (!gen || *gen != e->gen || !h || h->id != e->nh)
 		return UP;
-	__u32 size = skb->gso_size, payload = s->len - s->headers;
+	__u32 size = skb->gso_size, frames = 1, largest = s->len;
 	if (s->headers > s->len)
 		return UP;
-	__u32 frames = size ? (payload + size - 1) / size : 1;
-	if ((size ? size + s->headers : s->len) > h->room || s->len + overhead(h) > 0xffff)
+	if (size) {
+		frames = (s->len - s->headers + size - 1) / size;
+		largest = size + s->headers;
+	}
+	if (largest > h->room || s->len + h->outer > 0xffff)
 		return UP;
 	if (s->unsummed && e->translation)
 		return UP; // no checksum, or one that is unfinished and happens to be 0 so far
-	if (outer && (h->kind == HOP_TUNNEL || (s->v6 && !decap6)))
+	if (outer && (h->kind == HOP_TUNNEL || (v6 && !decap6)))
 		return UP;
-	if (!ours(e, frames, m) || reshape(skb, outer, s->v6, h))
+	if (!ours(e, frames, m) || reshape(skb, outer, v6, h))
 		return UP;
 	bool reshaped = outer || h->kind == HOP_TUNNEL;
-	if (rewrite(skb, ETH_HLEN + overhead(h), s, k, e))
-		return reshaped ? drop(NO_ROOM) : UP;
-	if (front(skb, s, e, h))
+	if (e->translation) {
+		__u32 l4 = ETH_HLEN + (h->kind != HOP_TUNNEL ? 0 : h->gre ? GRE_OUTER : UDP_OUTER) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+		if (translate(skb, l4, s, e))
+			return reshaped ? drop(NO_ROOM) : UP;
+	}
+	if (!finish(skb, v6, s, e, h))
 		return drop(NO_ROOM); // not seen: there was room for what is behind
 	__sync_fetch_and_add(&e->packets, frames);
 	__sync_fetch_and_add(&e->bytes, s->len + (frames - 1) * s->headers);
-	e->last = bpf_ktime_get_coarse_ns();
 	return h->kind == HOP_POD ? bpf_redirect_peer(h->ifindex, 0) : bpf_redirect(h->ifindex, 0);
 }

@@ -17,11 +17,39 @@ const batch = 1024
 
 // Cursor goes once through the cache. Its zero value begins.
 type Cursor struct {
+	four walk[steerKey4, steerEntry]
+	six  walk[steerKey6, steerEntry6]
+}
+
+// walk goes once through a map.
+type walk[K, V any] struct {
 	at     ebpf.MapBatchCursor
-	keys   []steerKey
-	values []steerEntry
+	keys   []K
+	values []V
 	n, i   int
 	last   bool
+}
+
+// next returns the next entry, nil at the end.
+func (w *walk[K, V]) next(m *ebpf.Map) (*K, *V, error) {
+	if w.keys == nil {
+		w.keys, w.values = make([]K, batch), make([]V, batch)
+	}
+	for w.i == w.n {
+		if w.last {
+			return nil, nil, nil
+		}
+		var err error
+		w.i = 0
+		w.n, err = m.BatchLookup(&w.at, w.keys, w.values, nil)
+		w.last = errors.Is(err, ebpf.ErrKeyNotExist)
+		if err != nil && !w.last {
+			w.n = 0
+			return nil, nil, fmt.Errorf("read the kernel's flow cache: %w", err)
+		}
+	}
+	w.i++
+	return &w.keys[w.i-1], &w.values[w.i-1], nil
 }
 
 // Read fills into with flows that are in the cache, and their counters; 0 is the end.
@@ -30,26 +58,20 @@ func (c *Cache) Read(cur *Cursor, into []offload.Record) (n int, err error) {
 	if c.capacity == 0 {
 		return 0, nil
 	}
-	if cur.keys == nil {
-		cur.keys, cur.values = make([]steerKey, batch), make([]steerEntry, batch)
-	}
-	for n < len(into) {
-		if cur.i == cur.n {
-			if cur.last {
-				break
-			}
-			cur.i = 0
-			cur.n, err = c.maps.Cache.BatchLookup(&cur.at, cur.keys, cur.values, nil)
-			cur.last = errors.Is(err, ebpf.ErrKeyNotExist)
-			if err != nil && !cur.last {
-				cur.n = 0
-				return n, fmt.Errorf("read the kernel's flow cache: %w", err)
-			}
+	for ; n < len(into); n++ {
+		k, e, err := cur.four.next(c.maps.Cache4)
+		if err != nil {
+			return n, err
+		}
+		if k != nil {
+			into[n] = record4(k, e)
 			continue
 		}
-		e := &cur.values[cur.i]
-		into[n] = offload.Record{Flow: flowOf(&cur.keys[cur.i], e), Stats: statsOf(e)}
-		n, cur.i = n+1, cur.i+1
+		k6, e6, err := cur.six.next(c.maps.Cache6)
+		if k6 == nil || err != nil {
+			return n, err
+		}
+		into[n] = record6(k6, e6)
 	}
 	return n, nil
 }
@@ -72,19 +94,21 @@ func (c *Cache) SetNextHops(hops []offload.NextHop) error {
 }
 
 func (c *Cache) setHop(n *offload.NextHop) error {
-	h := steerHop{Id: n.ID, Ifindex: n.Ifindex, Src: binary.NativeEndian.Uint32(n.Src[:]), Dst: binary.NativeEndian.Uint32(n.Dst[:]), Room: uint32(n.MTU), Eth: [12]uint8(n.Eth[:])}
+	h := steerHop{Id: n.ID, Ifindex: n.Ifindex, Src: binary.NativeEndian.Uint32(n.Src[:]), Dst: binary.NativeEndian.Uint32(n.Dst[:]), Room: uint32(n.MTU)}
+	for i := range h.Eth {
+		h.Eth[i] = binary.NativeEndian.Uint32(n.Eth[4*i:])
+	}
 	switch n.Kind {
 	case offload.Pod:
 		h.Kind = steerHopKindHOP_POD
 	case offload.Host:
 		h.Kind = steerHopKindHOP_HOST
 	case offload.Tunnel:
-		h.Kind = steerHopKindHOP_TUNNEL
-		h.Room -= packet.TunnelLen
+		h.Kind, h.Outer = steerHopKindHOP_TUNNEL, packet.TunnelLen
 		if n.Encap == offload.GRE {
-			h.Gre = 1
-			h.Room += packet.TunnelLen - greLen
+			h.Gre, h.Outer = 1, greLen
 		}
+		h.Room -= h.Outer
 	default:
 		return offload.ErrUnsupported
 	}
@@ -176,7 +200,10 @@ func (c *Cache) readPeers() error {
 }
 
 func (c *Cache) readCount() error {
-	return readAll(c.maps.Cache, func(*steerKey, *steerEntry) { c.count++ })
+	return errors.Join(
+		readAll(c.maps.Cache4, func(*steerKey4, *steerEntry) { c.count++ }),
+		readAll(c.maps.Cache6, func(*steerKey6, *steerEntry6) { c.count++ }),
+	)
 }
 
 // readAll calls each with all entries of a map.

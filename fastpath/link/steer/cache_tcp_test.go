@@ -210,8 +210,8 @@ func twoNodes(t testing.TB, mtu int) (near, far *bed) {
 		other := *[]*bed{far, near}[i].a
 		other.Remote = true
 		b.Pods = append(b.Pods, &other)
-		startRouter(t, b.node, b.s, func(r *router) { r.fab = b.fab })
 		b.c = b.s.Cache()
+		b.r = startRouter(t, b.node, b.s, func(r *router) { r.fab, r.slots = b.fab, b.c.Slots() })
 		tunnel := offload.NextHop{ID: toPeer, Kind: offload.Tunnel, Ifindex: uint32(b.fab.vif.Ifindex), Src: b.fab.addr.As4(), Dst: b.fab.peer.As4(), MTU: mtu}
 		copy(tunnel.Eth[:], b.fab.peerMAC[:])
 		copy(tunnel.Eth[6:], macs[i][:])

@@ -169,7 +169,8 @@ func ifindexIn(t testing.TB, ns, dev string) int {
 
 // addPod makes a pod with the addresses 192.0.2.<id> and 2001:db8::<id>. Its tap is
 // down, and has the address that the pod sends to: the host's stack would take it all.
-func (n *node) addPod(t testing.TB, id, mtu int) *pod {
+// Options are of the tap.
+func (n *node) addPod(t testing.TB, id, mtu int, options ...string) *pod {
 	t.Helper()
 	p := &pod{
 		NS:    newNetNS(t, fmt.Sprintf("%sp%d", strings.TrimPrefix(n.NS, "steer"), id)),
@@ -178,8 +179,8 @@ func (n *node) addPod(t testing.TB, id, mtu int) *pod {
 	}
 	mac := table.MAC{0x02, 0, 0, 0, 0, byte(id)}
 	tap := fmt.Sprintf("tap%d", id)
-	run(t, fmt.Sprintf("ip -n %s link add %s address %s mtu %d numtxqueues 1 numrxqueues 1 type veth peer name eth0 netns %s mtu %d address %s numtxqueues 1 numrxqueues 1",
-		n.NS, tap, table.RouterMAC, mtu, p.NS, mtu, mac))
+	run(t, fmt.Sprintf("ip -n %s link add %s %s address %s mtu %d numtxqueues 1 numrxqueues 1 type veth peer name eth0 netns %s mtu %d address %s numtxqueues 1 numrxqueues 1",
+		n.NS, tap, strings.Join(options, " "), table.RouterMAC, mtu, p.NS, mtu, mac))
 	n.quiet(t, tap)
 	for _, c := range []string{
 		"link set eth0 up",

@@ -3,6 +3,7 @@ package steer_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -191,6 +192,45 @@ func TestOwner(t *testing.T) {
 	if compared < rounds*batch/2 {
 		t.Errorf("only %d of %d packets were well-formed", compared, rounds*batch)
 	}
+}
+
+// TestSeats: two devices that share a seat are told apart, also when the one that has it goes.
+func TestSeats(t *testing.T) {
+	n := newNode(t, "n", 1)
+	a, b := n.addPod(t, 1, 1500, "index 20000"), n.addPod(t, 2, 1500, "index", fmt.Sprint(20000+1<<14))
+	s := n.open(t)
+	r := openSockets(t, n, s)
+	n.attach(t, s, a)
+	n.attach(t, s, b)
+	out := map[*pod]int{}
+	for _, p := range n.Pods {
+		out[p] = rawSocket(t, p.NS, ifindexIn(t, p.NS, "eth0"))
+	}
+	ip := build.IPv4("192.0.2.1", "192.0.2.2").UDP(1, 2).Bytes()
+	from := func(p *pod) {
+		t.Helper()
+		write(t, out[p], ethernet(table.RouterMAC, ip))
+		for {
+			_, f := r.next(t)
+			if !bytes.Equal(f[14:], ip) {
+				continue // pods speak by themselves
+			}
+			if id, ok := link.VifOf(f); !ok || id != uint32(p.Vif.ID) {
+				t.Errorf("a frame of vif %d is vif %d's", p.Vif.ID, id)
+			}
+			return
+		}
+	}
+	from(a)
+	from(b)
+	must(t, s.DetachVif(b.Vif.ID))
+	from(a)
+	dropped := n.drops(t, s, "steer-unknown-device")
+	write(t, out[b], ethernet(table.RouterMAC, ip))
+	await(t, "a drop", func() bool { return n.drops(t, s, "steer-unknown-device") > dropped })
+	n.attach(t, s, b)
+	must(t, s.DetachVif(a.Vif.ID))
+	from(b)
 }
 
 // openSockets opens a router's sockets without its workers: the test reads them.

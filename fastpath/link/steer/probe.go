@@ -19,9 +19,11 @@ type abilities struct {
 // probe asks the kernel, by way of a device of ours where it must.
 func probe(ifindex int) (can abilities) {
 	can.tcx = attachesTCX(ifindex)
-	// The youngest of the helpers that only the cache calls.
-	if err := features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs); err != nil {
-		can.cache = fmt.Errorf("helper %v: %w", asm.FnKtimeGetCoarseNs, err)
+	// The helpers that only the cache calls.
+	for _, h := range []asm.BuiltinFunc{asm.FnSkbAdjustRoom, asm.FnL4CsumReplace, asm.FnSkbPullData} {
+		if err := features.HaveProgramHelper(ebpf.SchedCLS, h); err != nil {
+			can.cache = fmt.Errorf("helper %v: %w", h, err)
+		}
 	}
 	can.decap6 = decaps6()
 	return can

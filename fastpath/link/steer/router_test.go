@@ -9,10 +9,13 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -128,7 +131,8 @@ func (r *router) work(ctx context.Context, worker int) {
 	}
 	l, b := r.sockets[worker], make([]frame.Desc, 256)
 	out := make([]frame.Desc, 0, 256)
-	marks := map[uint16]uint64{}
+	turns := map[uint16]*turn{}
+	pin(worker)
 	sleeper, err := poll.New()
 	if err != nil {
 		panic(err) // out of descriptors
@@ -143,19 +147,22 @@ func (r *router) work(ctx context.Context, worker int) {
 			continue
 		}
 		out = out[:0]
-		clear(marks)
 		r.turn.Lock()
 		for i := 0; i < n; {
 			k := 1
 			for b[i+k-1].Options&frame.Contd != 0 {
 				k++
 			}
-			slot, turn := offload.Mark(r.umem.Memory.Bytes(b[i]))
-			if slot != 0 && r.slots[slot].Turn == uint32(turn) {
-				marks[slot]++
-				r.marked.Add(1)
-			}
+			m := offload.MarkOf(r.umem.Memory.Bytes(b[i]))
+			at := r.up(turns, m)
 			if r.route(worker, b[i:i+k], to) {
+				if at != nil {
+					at.down++
+					f := r.umem.Memory.Bytes(b[i])
+					id, _ := link.VifOf(f[6:])
+					source := m.Down(id)
+					copy(f[6:], source[:])
+				}
 				out = append(out, b[i:i+k]...)
 			} else {
 				for _, d := range b[i : i+k] {
@@ -164,15 +171,64 @@ func (r *router) work(ctx context.Context, worker int) {
 			}
 			i += k
 		}
-		for sent := 0; sent < len(out); {
-			sent += l.Transmit(out[sent:])
-			l.Flush()
-		}
-		for slot, n := range marks {
-			r.slots[slot].Sent(n)
-		}
+		r.push(l, out)
+		r.push(l, r.fences(worker, turns))
 		r.turn.Unlock()
 	}
+}
+
+func (r *router) push(l link.Link, out []frame.Desc) {
+	for sent := 0; sent < len(out); {
+		sent += l.Transmit(out[sent:])
+		l.Flush()
+	}
+}
+
+// turn is what a worker has seen of a slot's.
+type turn struct {
+	offload.Mark
+	up, down uint32
+	dirty    bool
+}
+
+// up counts a frame that came up with a mark; nil: it has none that counts.
+func (r *router) up(turns map[uint16]*turn, m offload.Mark) *turn {
+	if m.Slot == 0 || r.slots[m.Slot].Turn != uint32(m.Turn) {
+		return nil
+	}
+	at := turns[m.Slot]
+	if at == nil || at.Turn != m.Turn {
+		at = &turn{Mark: m}
+		turns[m.Slot] = at
+	}
+	at.up++
+	at.dirty = true
+	r.marked.Add(1)
+	return at
+}
+
+// fences are those behind what was sent.
+func (r *router) fences(worker int, turns map[uint16]*turn) (out []frame.Desc) {
+	for _, at := range turns {
+		if !at.dirty {
+			continue
+		}
+		at.dirty = false
+		if addr, ok := r.pools[worker].Get(); ok {
+			f := offload.Fence{Mark: at.Mark, Up: at.up, Down: at.down}
+			f.Put(r.umem.Memory.Chunk(addr))
+			out = append(out, frame.Desc{Addr: addr, Len: offload.FenceLen})
+		}
+	}
+	return out
+}
+
+// pin keeps the goroutine on a processor, as a worker; the thread ends with it.
+func pin(cpu int) {
+	runtime.LockOSThread()
+	only := unix.CPUSet{}
+	only.Set(cpu % runtime.NumCPU())
+	unix.SchedSetaffinity(0, &only)
 }
 
 // route sends a packet on its way; false drops it.

@@ -12,10 +12,10 @@
 //
 // Towards a worker the Ethernet destination of a frame carries the vif it came
 // from, its source a mark (offload.Slot), and the queue is chosen by the flow's hash. From a worker the Ethernet
-// source carries the vif it leaves by. A frame that cannot be steered is dropped
+// source carries the vif it leaves by, and perhaps a mark. A frame that cannot be steered is dropped
 // and counted: nothing of a pod ever reaches the host's own stack.
 //
-// Headers are read with bpf_skb_load_bytes: those of a large packet need not be
+// Steering reads headers with bpf_skb_load_bytes: those of a large packet need not be
 // in the linear part of the skb.
 
 #include <stdbool.h>
@@ -34,6 +34,7 @@
 #define DROP TC_ACT_SHOT
 
 #define MAX_VIFS 8192
+#define MAX_SEATS 16384 // a power of two
 #define MAX_SOCKETS 64
 #define MAX_TUNNELS 64
 #define MAX_EXTENSIONS 8 // as package packet
@@ -73,6 +74,18 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32); // vif id
 } sources SEC(".maps");
+
+// The same where no two devices share the last bits of their ifindex: found without hashing.
+struct seat {
+	__u32 ifindex, vif;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_SEATS);
+	__type(key, __u32);
+	__type(value, struct seat);
+} seats SEC(".maps");
 
 // Our addresses on the fabric.
 struct tunnel {
@@ -305,17 +318,17 @@ static __always_inline int to_punt(struct __sk_buff *skb, __u32 vif, __u32 worke
 // cache has it, and else says UP and who is to have it.
 static __always_inline int through(struct __sk_buff *skb, __u32 from, __u32 outer, bool v6, struct mark *m, __u32 *worker)
 {
-	struct key k;
+	union key k;
 	struct seen s;
-	struct flow f;
-	int found = caching ? look(skb, ETH_HLEN + outer, v6, &k, &s) : OTHER;
+	struct flow f = {};
+	int found = caching ? look(skb, ETH_HLEN + outer, from, v6, &k, &s) : OTHER;
 	if (found == OTHER) {
 		*worker = owner(skb, ETH_HLEN + outer);
 		return UP;
 	}
-	k.from |= from;
 	if (found == CACHEABLE) {
-		int action = cached(skb, outer, &k, &s, m);
+		struct entry *e = v6 ? bpf_map_lookup_elem(&cache6, &k.six) : bpf_map_lookup_elem(&cache4, &k.four);
+		int action = cached(skb, outer, v6, &s, e, m);
 		if (action != UP)
 			return action;
 	}
@@ -324,16 +337,25 @@ static __always_inline int through(struct __sk_buff *skb, __u32 from, __u32 oute
 	return UP;
 }
 
+// source_of is the vif of a device, 0 if it has none.
+static __always_inline __u32 source_of(__u32 ifindex)
+{
+	__u32 at = ifindex % MAX_SEATS;
+	struct seat *s = bpf_map_lookup_elem(&seats, &at);
+	if (s && s->ifindex == ifindex)
+		return s->vif;
+	__u32 *vif = bpf_map_lookup_elem(&sources, &ifindex);
+	return vif ? *vif : 0;
+}
+
 SEC("tcx/ingress")
 int from_vif(struct __sk_buff *skb)
 {
-	__u32 ifindex = skb->ifindex;
-	__u32 *vif = bpf_map_lookup_elem(&sources, &ifindex);
-	if (!vif)
+	__u32 id = source_of(skb->ifindex), worker = 0;
+	if (!id)
 		return drop(UNKNOWN_DEVICE);
 	if (skb->vlan_present) // the tag is not in the frame: a worker would not see it
 		return drop(VLAN);
-	__u32 id = *vif, worker = 0;
 	struct mark m = {};
 	int action = UP;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
@@ -359,7 +381,9 @@ static __always_inline int out_of_tunnel(struct __sk_buff *skb, const struct iph
 	__u32 label = bpf_ntohl(h.label);
 	if (!(label & MPLS_BOTTOM) || !(label & 0xff) || !bpf_map_lookup_elem(&peers, &peer))
 		goto up;
-	return through(skb, FROM_LABEL | label >> 12 << 8, outer, h.version >> 4 == 6, m, worker);
+	if (h.version >> 4 == 6)
+		return through(skb, FROM_LABEL | label >> 12 << 8, outer, true, m, worker);
+	return through(skb, FROM_LABEL | label >> 12 << 8, outer, false, m, worker);
 up:
 	*worker = owner(skb, ETH_HLEN + ip->ihl * 4 + outer - sizeof(*ip));
 	return UP;
@@ -408,14 +432,56 @@ int from_fabric(struct __sk_buff *skb)
 	return action == UP ? to_punt(skb, vif, worker, &m) : action;
 }
 
+// The first byte of the Ethernet source of a frame from a worker. Then come
+//
+//	PLAIN_FRAME   56, vif (4 bytes)
+//	MARKED_FRAME  vif (2 bytes), slot (12 bits), turn (its last 12)
+//	FENCE, AGAIN  56, slot (2 bytes), turn (2 bytes)
+enum down {
+	PLAIN_FRAME = 0x02,
+	MARKED_FRAME = 0x06,
+	FENCE = 0x0a,
+	AGAIN = 0x0e,
+};
+
+// fenced is for a fence: when everything before it has passed, the flow may change hands.
+// Handing on a packet may have put it into the queue of this processor once more, on
+// its way into another namespace: so the fence goes there again, behind it.
+static __always_inline int fenced(struct __sk_buff *skb, __u8 *mac)
+{
+	__u32 at = mac[2] << 8 | mac[3];
+	__u64 turn = mac[4] << 8 | mac[5];
+	bool again = mac[0] == AGAIN;
+	struct slot *s = bpf_map_lookup_elem(&slots, &at);
+	struct fence f;
+	if (!s || bpf_skb_load_bytes(skb, ETH_HLEN, &f, sizeof(f)) || !all_passed(s, turn, &f))
+		return DROP; // another follows
+	if (again) {
+		ACCESS_ONCE(s->done) = turn << 32 | bpf_ntohl(f.up);
+		return DROP;
+	}
+	mac[0] = AGAIN;
+	if (bpf_skb_store_bytes(skb, ETH_ALEN, mac, 1, 0))
+		return DROP;
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
 // from_punt delivers what a worker sent.
 SEC("tcx/ingress")
 int from_punt(struct __sk_buff *skb)
 {
 	__u8 mac[ETH_ALEN];
-	if (bpf_skb_load_bytes(skb, ETH_ALEN, mac, sizeof(mac)) || mac[0] != 0x02 || mac[1] != 0x56)
+	if (bpf_skb_load_bytes(skb, ETH_ALEN, mac, sizeof(mac)))
 		return drop(PUNT_ADDRESS);
 	__u32 vif = (__u32)mac[2] << 24 | mac[3] << 16 | mac[4] << 8 | mac[5];
+	if (mac[0] == MARKED_FRAME) {
+		vif = mac[1] << 8 | mac[2];
+		passed(mac[3] << 4 | mac[4] >> 4, (mac[4] & 0x0f) << 8 | mac[5]);
+	} else if (mac[1] != 0x56 || (mac[0] != PLAIN_FRAME && mac[0] != FENCE && mac[0] != AGAIN)) {
+		return drop(PUNT_ADDRESS);
+	} else if (mac[0] != PLAIN_FRAME) {
+		return fenced(skb, mac);
+	}
 	struct exit *e = bpf_map_lookup_elem(&exits, &vif);
 	if (!e)
 		return drop(UNKNOWN_VIF);

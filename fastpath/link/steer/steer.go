@@ -136,7 +136,9 @@ func (s *Steer) loadObjects(cfg *Config, can *abilities) error {
 		return err
 	}
 	if cfg.CacheFlows > 0 {
-		spec.Maps[steerMapCache].MaxEntries = uint32(cfg.CacheFlows)
+		// Any mixture of both families has room.
+		spec.Maps[steerMapCache4].MaxEntries = uint32(cfg.CacheFlows)
+		spec.Maps[steerMapCache6].MaxEntries = uint32(cfg.CacheFlows)
 	} else {
 		for _, name := range cacheMaps { // nobody looks there
 			spec.Maps[name].MaxEntries = 1
@@ -180,9 +182,12 @@ func flag(b bool) uint8 {
 // mapNames are the maps of steering and cacheMaps those of the flow cache, each pinned in a
 // file of its name.
 var (
-	mapNames  = []string{steerMapDrops, steerMapExits, steerMapSockets, steerMapSources, steerMapTunnels}
-	cacheMaps = []string{steerMapCache, steerMapGenerations, steerMapNextHops, steerMapPeers, steerMapSlots}
+	mapNames  = []string{steerMapDrops, steerMapExits, steerMapSeats, steerMapSockets, steerMapSources, steerMapTunnels}
+	cacheMaps = []string{steerMapCache4, steerMapCache6, steerMapGenerations, steerMapNextHops, steerMapPeers, steerMapSlots}
 )
+
+// formerCache is a map that was one of the cache's: where it is, all of them are as they were then.
+const formerCache = "cache"
 
 // unpinOthers removes the pins of maps that are not as spec says: another version's, or
 // of a cache that is to be none or another size.
@@ -191,7 +196,7 @@ var (
 // yet: pods are mute until their vifs are attached again, and no frame passes by us.
 // Those of the cache go alone: its flows go up until they are put there again.
 func (s *Steer) unpinOthers(spec *ebpf.CollectionSpec) error {
-	for _, names := range [][]string{mapNames, cacheMaps} {
+	for _, names := range [][]string{mapNames, append(cacheMaps, formerCache)} {
 		same := true
 		for _, name := range names {
 			m, err := ebpf.LoadPinnedMap(filepath.Join(s.dir, name), nil)
@@ -201,7 +206,7 @@ func (s *Steer) unpinOthers(spec *ebpf.CollectionSpec) error {
 			if err != nil {
 				return fmt.Errorf("map %s: %w", name, err)
 			}
-			same = same && spec.Maps[name].Pinning == ebpf.PinByName && spec.Maps[name].Compatible(m) == nil
+			same = same && spec.Maps[name] != nil && spec.Maps[name].Pinning == ebpf.PinByName && spec.Maps[name].Compatible(m) == nil
 			m.Close()
 		}
 		if same {

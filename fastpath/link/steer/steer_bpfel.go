@@ -28,17 +28,16 @@ const (
 
 type steerEntry struct {
 	_            structs.HostLayout
-	Src          [4]uint32
-	Dst          [4]uint32
+	Src          uint32
+	Dst          uint32
 	Sport        uint16
 	Dport        uint16
 	AddressesSum uint32
-	Translation  steerTranslation
 	Verdict      steerVerdict
+	Translation  steerTranslation
 	Entropy      uint16
 	Handover     uint16
 	Turn         uint16
-	Pad          uint16
 	Label        uint32
 	Nh           uint32
 	NhAt         uint32
@@ -47,7 +46,13 @@ type steerEntry struct {
 	Index        uint32
 	Packets      uint64
 	Bytes        uint64
-	Last         uint64
+}
+
+type steerEntry6 struct {
+	_   structs.HostLayout
+	E   steerEntry
+	Src [4]uint32
+	Dst [4]uint32
 }
 
 type steerExit struct {
@@ -65,13 +70,14 @@ type steerHop struct {
 	Src     uint32
 	Dst     uint32
 	Room    uint32
+	Outer   uint32
 	Kind    steerHopKind
 	Gre     uint8
-	Eth     [12]uint8
-	Pad     [3]uint8
+	Pad     [2]uint8
+	Eth     [3]uint32
 }
 
-type steerHopKind uint32
+type steerHopKind uint8
 
 const (
 	steerHopKindHOP_NONE   steerHopKind = 0
@@ -80,7 +86,16 @@ const (
 	steerHopKindHOP_TUNNEL steerHopKind = 3
 )
 
-type steerKey struct {
+type steerKey4 struct {
+	_     structs.HostLayout
+	From  uint32
+	Src   uint32
+	Dst   uint32
+	Sport uint16
+	Dport uint16
+}
+
+type steerKey6 struct {
 	_     structs.HostLayout
 	From  uint32
 	Src   [4]uint32
@@ -89,20 +104,29 @@ type steerKey struct {
 	Dport uint16
 }
 
+type steerSeat struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Vif     uint32
+}
+
 type steerSlot struct {
 	_      structs.HostLayout
 	Up     uint64
+	Passed uint64
 	Done   uint64
 	Turn   uint32
 	Active uint32
-	Pad    [5]uint64
+	Cpu    uint32
+	Pad    [7]uint32
 }
 
-type steerTranslation uint32
+type steerTranslation uint8
 
 const (
-	steerTranslationADDRESSES steerTranslation = 1
-	steerTranslationPORTS     steerTranslation = 2
+	steerTranslationUNTRANSLATED steerTranslation = 0
+	steerTranslationADDRESSES    steerTranslation = 1
+	steerTranslationPORTS        steerTranslation = 2
 )
 
 type steerTunnel struct {
@@ -111,7 +135,7 @@ type steerTunnel struct {
 	Addr    uint32
 }
 
-type steerVerdict uint32
+type steerVerdict uint8
 
 const (
 	steerVerdictVERDICT_NONE    steerVerdict = 0
@@ -122,12 +146,14 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	steerMapCache       = "cache"
+	steerMapCache4      = "cache4"
+	steerMapCache6      = "cache6"
 	steerMapDrops       = "drops"
 	steerMapExits       = "exits"
 	steerMapGenerations = "generations"
 	steerMapNextHops    = "next_hops"
 	steerMapPeers       = "peers"
+	steerMapSeats       = "seats"
 	steerMapSlots       = "slots"
 	steerMapSockets     = "sockets"
 	steerMapSources     = "sources"
@@ -194,12 +220,14 @@ type steerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
-	Cache       *ebpf.MapSpec `ebpf:"cache"`
+	Cache4      *ebpf.MapSpec `ebpf:"cache4"`
+	Cache6      *ebpf.MapSpec `ebpf:"cache6"`
 	Drops       *ebpf.MapSpec `ebpf:"drops"`
 	Exits       *ebpf.MapSpec `ebpf:"exits"`
 	Generations *ebpf.MapSpec `ebpf:"generations"`
 	NextHops    *ebpf.MapSpec `ebpf:"next_hops"`
 	Peers       *ebpf.MapSpec `ebpf:"peers"`
+	Seats       *ebpf.MapSpec `ebpf:"seats"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
@@ -236,12 +264,14 @@ func (o *steerObjects) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
-	Cache       *ebpf.Map `ebpf:"cache"`
+	Cache4      *ebpf.Map `ebpf:"cache4"`
+	Cache6      *ebpf.Map `ebpf:"cache6"`
 	Drops       *ebpf.Map `ebpf:"drops"`
 	Exits       *ebpf.Map `ebpf:"exits"`
 	Generations *ebpf.Map `ebpf:"generations"`
 	NextHops    *ebpf.Map `ebpf:"next_hops"`
 	Peers       *ebpf.Map `ebpf:"peers"`
+	Seats       *ebpf.Map `ebpf:"seats"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Sources     *ebpf.Map `ebpf:"sources"`
@@ -250,12 +280,14 @@ type steerMaps struct {
 
 func (m *steerMaps) Close() error {
 	return _SteerClose(
-		m.Cache,
+		m.Cache4,
+		m.Cache6,
 		m.Drops,
 		m.Exits,
 		m.Generations,
 		m.NextHops,
 		m.Peers,
+		m.Seats,
 		m.Slots,
 		m.Sockets,
 		m.Sources,

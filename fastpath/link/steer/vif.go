@@ -90,7 +90,7 @@ func (s *Steer) enter(v *table.Vif, e steerExit) error {
 		return err
 	}
 	if v.Kind != table.VifFabric {
-		return s.objects.Sources.Put(uint32(v.Ifindex), uint32(v.ID))
+		return errors.Join(s.objects.Sources.Put(e.Ifindex, uint32(v.ID)), s.objects.Seats.Put(s.seat(e.Ifindex), steerSeat{Ifindex: e.Ifindex, Vif: uint32(v.ID)}))
 	}
 	var want []steerTunnel
 	for _, a := range v.Addrs {
@@ -147,9 +147,21 @@ func (s *Steer) forget(id table.VifID) error {
 	err = s.detach(attachment{steerProgFromFabric, int(e.Ifindex)})
 	err = errors.Join(err, s.dropTunnels(id, nil))
 	if owner, ok, _ := get[uint32](s.objects.Sources, e.Ifindex); ok && owner == uint32(id) {
-		err = errors.Join(err, remove(s.objects.Sources, e.Ifindex))
+		err = errors.Join(err, remove(s.objects.Sources, e.Ifindex), s.vacate(e.Ifindex))
 	}
 	return errors.Join(err, remove(s.objects.Exits, uint32(id)))
+}
+
+// seat is where in seats a device may be.
+func (s *Steer) seat(ifindex uint32) uint32 { return ifindex % s.objects.Seats.MaxEntries() }
+
+// vacate takes a device off its seat, if no other has taken it.
+func (s *Steer) vacate(ifindex uint32) error {
+	at := s.seat(ifindex)
+	if on, _, err := get[steerSeat](s.objects.Seats, at); err != nil || on.Ifindex != ifindex {
+		return err
+	}
+	return s.objects.Seats.Put(at, steerSeat{})
 }
 
 // sweep forgets the attachments whose device is gone.

@@ -4,6 +4,7 @@
 package fake
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,7 +102,7 @@ func (c *Cache) SetPeers(peers []packet.Addr) error {
 // Forward shows the kernel a packet of size bytes that could be a flow's. It returns
 // the flow if the kernel forwards it; else the packet goes up in frame, whose
 // Ethernet source is set as the kernel does.
-func (c *Cache) Forward(k offload.Key, size int, now uint64, frame []byte) *offload.Record {
+func (c *Cache) Forward(k offload.Key, size int, frame []byte) *offload.Record {
 	clear(frame[6:12])
 	r := c.Flows[k]
 	if r == nil || c.Generations[r.Scope] != r.Gen || c.NextHops[r.NH].ID != r.NH || !c.ours(r, frame) {
@@ -109,7 +110,6 @@ func (c *Cache) Forward(k offload.Key, size int, now uint64, frame []byte) *offl
 	}
 	r.Packets++
 	r.Bytes += uint64(size)
-	r.LastSeen = now
 	return r
 }
 
@@ -122,14 +122,37 @@ func (c *Cache) ours(r *offload.Record, frame []byte) bool {
 	switch {
 	case uint16(atomic.LoadUint32(&s.Turn)) != r.Turn:
 		return false
-	case s.Up != 0 && s.Up == s.Done:
+	case s.Up != 0 && s.Done == uint64(r.Turn)<<32|s.Up:
 		atomic.StoreUint32(&s.Active, uint32(r.Turn))
 		r.Handover = 0
 		return true
 	}
 	s.Up++
-	offload.PutMark(frame, r.Handover, r.Turn)
+	offload.PutMark(frame, offload.Mark{Slot: r.Handover, Turn: r.Turn})
 	return false
+}
+
+// Down takes a frame that a worker sends down. It returns the vif it leaves by; ok is false for a
+// fence, which leaves nowhere.
+func (c *Cache) Down(frame []byte) (vif uint32, ok bool) {
+	if f, is := offload.ParseFence(frame); is {
+		if s := &c.Slots[f.Slot]; s.Turn == uint32(f.Turn) && (f.Down == 0 || s.Passed == uint64(f.Turn)<<32|uint64(f.Down)) {
+			s.Done = uint64(f.Turn)<<32 | uint64(f.Up)
+		}
+		return 0, false
+	}
+	vif, m, marked := offload.ParseDown(frame[6:])
+	if !marked {
+		return binary.BigEndian.Uint32(frame[8:]), true
+	}
+	s := &c.Slots[m.Slot]
+	if turn := uint64(s.Turn); turn&offload.TurnBits == uint64(m.Turn) {
+		if s.Passed>>32 != turn {
+			s.Passed = turn << 32
+		}
+		s.Passed++
+	}
+	return vif, true
 }
 
 // String lists the flows, sorted.
