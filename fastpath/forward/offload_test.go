@@ -23,6 +23,15 @@ func offloading(t *testing.T, mode admit.Mode, workers int) (b *bed, n1, n2 *nod
 	return b.twoNodes(workers)
 }
 
+func tupleOf(t *testing.T, ip []byte) packet.Tuple {
+	t.Helper()
+	var in packet.Info
+	if fault := packet.ParseIP(ip, 0, len(ip), &in); fault != packet.FaultNone {
+		t.Fatal(fault)
+	}
+	return in.Tuple
+}
+
 func eachForced(t *testing.T, f func(t *testing.T, b *bed, n1, n2 *node)) {
 	for _, workers := range []int{1, 2, 3} {
 		t.Run(string('0'+rune(workers)), func(t *testing.T) {
@@ -336,6 +345,43 @@ func TestOffloadNeverRests(t *testing.T) {
 		t.Errorf("%d packets were lost%s", lost, n1.drops())
 	}
 	b.wantDrops(fmt.Sprintf(" n1.offload-hand-over=%d", sent-len(got)))
+}
+
+// Many such flows are given over at the same time: none waits for what is late of the others.
+func TestOffloadManyNeverRest(t *testing.T) {
+	b, n1, _ := offloading(t, admit.Auto, 1)
+	const flows = 60
+	var way [][]byte // between kernel and worker: a packet of each flow
+	began, sent := b.now, 0
+	for (len(n1.cache.Flows) < flows || n1.cache.forwarded < 20*flows) && b.now-began < uint64(time.Second) {
+		b.now += 2_000
+		ip := build.IPv4("10.0.0.2", "10.0.0.3").UDP(uint16(1000+sent%flows), 2).Payload(sent / flows % 1000).Bytes()
+		sent++
+		f := build.Eth(ip, macOf(n1.vifs["c"]), [6]byte{2, 0, 0, 0, 0, 1})
+		if !n1.cache.forwards(n1, f, packet.EthernetLen) {
+			way = append(way, f)
+		}
+		if len(way) > flows {
+			n1.links[0].Inject(way[0])
+			way = way[1:]
+		}
+		n1.cache.Orders()
+		n1.workers[0].Turn(b.now)
+		for _, f := range n1.links[0].Sent() {
+			b.arrive(n1, f)
+		}
+	}
+	if len(n1.cache.Flows) != flows {
+		t.Errorf("after %v, %d of %d flows are in the kernel, which forwarded %d packets", time.Duration(b.now-began), len(n1.cache.Flows), flows, n1.cache.forwarded)
+	}
+	last := map[uint16]int{}
+	for _, ip := range n1.got("b1") {
+		in := tupleOf(t, ip)
+		if n, before := len(ip), last[in.Sport]; n <= before && before-n < 900 {
+			t.Fatalf("flow %d: %d after %d bytes", in.Sport, n, before)
+		}
+		last[in.Sport] = len(ip)
+	}
 }
 
 // Auto: what goes on goes to the kernel, both ways, on whichever workers; slow flows stay.
