@@ -63,10 +63,9 @@ func (c *Cache) Delete(k offload.Key) (s offload.Stats, err error) {
 
 // Records implements offloader.Flows.
 func (c *Cache) Records(visit func(*offload.Record)) error {
-	keys := slices.SortedFunc(maps.Keys(c.Flows), func(a, b offload.Key) int { return int(c.Flows[a].Index) - int(c.Flows[b].Index) })
-	for _, k := range keys {
-		r := *c.Flows[k]
-		visit(&r)
+	for _, r := range slices.SortedFunc(maps.Values(c.Flows), func(a, b *offload.Record) int { return int(a.Index) - int(b.Index) }) {
+		seen := *r
+		visit(&seen)
 	}
 	return nil
 }
