@@ -27,3 +27,6 @@ func (e *Entry) rank() rank {
 	}
 	return rankKeep
 }
+
+// Begun says that an entry is of no TCP connection whose handshake is not complete.
+func (e *Entry) Begun() bool { return e.Proto != packet.ProtoTCP || e.TCP&(EST|ESTr) == EST|ESTr }

@@ -11,6 +11,9 @@ func Index(worker int, slot uint32) uint32 { return uint32(worker)<<24 | slot }
 // Split takes an Index apart.
 func Split(index uint32) (worker int, slot uint32) { return int(index >> 24), index & (maxCells - 1) }
 
+// Slot is the slot of an Index.
+func Slot(index uint32) uint32 { return index & (maxCells - 1) }
+
 // Used reports whether a slot holds an entry. Any goroutine may call it; the
 // answer may be old when it arrives.
 func (t *Table) Used(slot uint32) bool {

@@ -100,7 +100,7 @@ func (w *Worker) askOther(slot uint32, e *flow.Entry, limit uint32) {
 		w.ask(slot, e, limit)
 		return
 	}
-	r := w.linked(at(w.flows.Cold(slot).Reverse), flow.Index(w.id, slot))
+	r := w.linked(flow.Slot(w.flows.Cold(slot).Reverse), flow.Index(w.id, slot))
 	if r != nil && entry.Idle(w.now, r.LastSeen) <= limit {
 		e.LastSeen = r.LastSeen
 		return

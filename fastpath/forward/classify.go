@@ -83,7 +83,7 @@ func fromNode(t *table.Tables, p *pkt) Reason {
 	default:
 		return reason.InvalidProtocol
 	}
-	if r := fault(packet.ParseIP(b, l3, p.total-packet.EthernetLen, &p.Info)); r != reason.None {
+	if r := reason.Of(packet.ParseIP(b, l3, p.total-packet.EthernetLen, &p.Info)); r != reason.None {
 		return r
 	}
 	p.VRF, p.KeyNH = p.Vif.VRF, p.Vif.NH
@@ -124,7 +124,7 @@ func (w *Worker) fromFabric(t *table.Tables, p *pkt) Reason {
 		return reason.InvalidLabel
 	}
 	l3 := p.off + outer.Inner
-	if r := fault(packet.ParseIP(b, l3, outer.Len, &p.Info)); r != reason.None {
+	if r := reason.Of(packet.ParseIP(b, l3, outer.Len, &p.Info)); r != reason.None {
 		return r
 	}
 	if p.Info.Multicast {
@@ -160,20 +160,6 @@ func (w *Worker) fromVRFLabel(t *table.Tables, p *pkt) Reason {
 		p.KeyNH = hop.NH
 	}
 	return reason.None
-}
-
-// fault translates what packet found wrong.
-func fault(f packet.Fault) Reason {
-	switch f {
-	case packet.FaultNone:
-		return reason.None
-	case packet.FaultChecksum:
-		return reason.Checksum
-	case packet.FaultSource:
-		return reason.InvalidSource
-	default:
-		return reason.InvalidPacket
-	}
 }
 
 // answerARP answers every request for an address that is not the sender's own:

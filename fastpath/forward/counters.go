@@ -3,6 +3,7 @@ package forward
 import (
 	"github.com/vragent/vragent/fastpath/forward/count"
 	"github.com/vragent/vragent/fastpath/forward/reason"
+	"github.com/vragent/vragent/fastpath/forward/room"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
@@ -38,12 +39,11 @@ func (c *counters) sent(id table.VifID, packets, bytes int) {
 	c.TxBytes += uint64(bytes)
 }
 
-// grow makes room for the ids of a new view. Only here does a worker allocate.
+// grow makes room for the ids of a new view: Publish has laid it ready.
 func (w *Worker) grow() {
-	if n := w.view.MaxVif() + 1; n > len(w.count.vifs) {
-		w.count.vifs = append(w.count.vifs, make([]VifCounters, n-len(w.count.vifs))...)
-	}
-	w.quota.Grow(w.view.MaxNH() + 1)
+	have := room.Room{Vifs: w.count.vifs, Quotas: w.quota}
+	have.Grow(w.view.Tables, &w.room)
+	w.count.vifs, w.quota = have.Vifs, have.Quotas
 }
 
 // Counters returns the worker's counters.

@@ -12,6 +12,7 @@ import (
 	"github.com/vragent/vragent/fastpath/flow/affinity"
 	"github.com/vragent/vragent/fastpath/forward/admit"
 	"github.com/vragent/vragent/fastpath/forward/reason"
+	"github.com/vragent/vragent/fastpath/forward/room"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/ring"
@@ -40,6 +41,9 @@ type Shared struct {
 	opts    Options
 	workers []*Worker
 	rings   [][]*ring.SPSC[message] // [from][to]
+
+	// Owned by the caller of Publish.
+	laid *room.Room // for a worker: only how large it is
 
 	// Written by Publish, read by workers once per turn.
 	tables atomic.Pointer[table.Tables]
@@ -76,8 +80,17 @@ func (s *Shared) Worker(i int, punt link.Link, sleeper link.Sleeper) *Worker {
 	return w
 }
 
-// Publish gives the workers a new view of the network, from their next turn on.
+// Publish gives the workers a new view of the network, from their next turn on. There
+// is one call at a time.
 func (s *Shared) Publish(t *table.Tables) {
+	if s.laid == nil || !s.laid.Holds(t) {
+		for _, w := range s.workers {
+			if w != nil {
+				s.laid = room.New(t)
+				w.room.Store(s.laid)
+			}
+		}
+	}
 	s.tables.Store(t)
 	for _, w := range s.workers {
 		if w != nil {

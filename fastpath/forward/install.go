@@ -1,9 +1,12 @@
 package forward
 
 import (
+	"cmp"
+
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/forward/decide"
 	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/quota"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
@@ -17,11 +20,11 @@ import (
 //
 //	drops: reason.VifFlowLimit, reason.FlowTableFull, reason.NATPorts, reason.RingFull
 func (w *Worker) install(p *pkt, at *flow.Place, d *decide.Decision) {
-	if *w.quota.Of(uint32(p.KeyNH), p.Info.V6) >= w.maxVifFlows(p.Info.V6) && !w.replaceOwn(at) {
+	if !w.mayBegin(p, at) {
 		w.drop(p, reason.VifFlowLimit)
 		return
 	}
-	slot, ok := w.add(&p.Info.Tuple, at)
+	slot, ok := w.add(&p.Info.Tuple, at, at.KeyNH)
 	if !ok {
 		w.drop(p, reason.FlowTableFull)
 		return
@@ -73,11 +76,11 @@ func (w *Worker) pair(p *pkt, slot uint32, r *flow.Record, d *decide.Decision) {
 			return
 		}
 		w.reverseOf(p, r, d, &rev)
-		switch w.insertReverse(&rev, flow.Index(w.id, slot)) {
+		switch w.insertReverse(&rev, flow.Index(w.id, slot), r.KeyNH) {
 		case inserted:
 			if e.Used == 0 || e.Flags&flow.FlagForward == 0 {
 				// The table is so full that the reverse entry took our place.
-				w.flows.Delete(at(w.lastReverse))
+				w.flows.Delete(flow.Slot(w.lastReverse))
 				w.drop(p, reason.FlowTableFull)
 				return
 			}
@@ -99,12 +102,6 @@ func (w *Worker) pair(p *pkt, slot uint32, r *flow.Record, d *decide.Decision) {
 func (w *Worker) nextPort(slot uint32, r *flow.Record) {
 	entry.NextPort(r)
 	w.flows.Set(slot, r)
-}
-
-// at is the slot of an index.
-func at(index uint32) uint32 {
-	_, slot := flow.Split(index)
-	return slot
 }
 
 // reverseOf makes r the entry for the replies of f, whose way back d says.
@@ -133,7 +130,7 @@ const (
 // index and leaves the slot's index in lastReverse. Saying it again is harmless: an
 // entry that makes the same of packets is of the same conversation, and r takes its
 // place, also when that came another way before or its end was not heard of.
-func (w *Worker) insertReverse(r *flow.Record, forward uint32) insertion {
+func (w *Worker) insertReverse(r *flow.Record, forward, by uint32) insertion {
 	k := packet.Tuple{Src: r.Src, Dst: r.Dst, Sport: r.Sport, Dport: r.Dport, Proto: r.Proto}
 	w.flows.Locate(r.KeyNH, &k, &w.back)
 	slot, ok := w.flows.Find(&k, &w.back)
@@ -147,7 +144,7 @@ func (w *Worker) insertReverse(r *flow.Record, forward uint32) insertion {
 		if alike {
 			r.TCP, r.Packets, r.Bytes = entry.MergeTCP(e.TCP, r.TCP), e.Packets, e.Bytes
 		}
-	} else if slot, ok = w.add(&k, &w.back); !ok {
+	} else if slot, ok = w.add(&k, &w.back, by); !ok {
 		return full
 	}
 	r.Reverse = forward
@@ -169,30 +166,41 @@ func (w *Worker) orphan(slot uint32) bool {
 	return w.flows.Entry(at).Used == 0 || w.flows.Cold(at).Reverse != flow.Index(w.id, slot)
 }
 
-// add finds room for k, which is not there, evicting by rule when the table is full.
-func (w *Worker) add(k *packet.Tuple, at *flow.Place) (uint32, bool) {
+// add finds room for k, evicting by rule in a full table. by: in whose quota it counts.
+func (w *Worker) add(k *packet.Tuple, at *flow.Place, by uint32) (uint32, bool) {
 	if slot, ok := w.flows.Add(k, at); ok {
 		return slot, true
 	}
-	slot, ok := w.flows.Victim(at)
-	if !ok {
+	if !w.quota.Worth(by) || !w.quota.Searched(by, w.evict(at, by)) {
 		return 0, false
 	}
-	w.removePair(slot, w.flows.Entry(slot))
 	return w.flows.Add(k, at)
 }
 
+// evict makes room: a flow that is over goes, or one of who holds more.
+func (w *Worker) evict(at *flow.Place, by uint32) bool {
+	slot, ok := w.flows.Victim(at)
+	e, six := w.flows.Entry(slot), w.flows.Six(slot)
+	if ok = ok && (e.TCP.Over() || w.quota.Yields(quota.Holder(w.flows, w.id, slot), by, w.flows.Cap(), six)); ok {
+		w.removePair(slot, e)
+	}
+	return ok
+}
+
+// mayBegin says that the quota of who sent p allows another flow.
+func (w *Worker) mayBegin(p *pkt, at *flow.Place) bool {
+	return w.quota.Held(at.KeyNH, p.Info.V6) < w.maxVifFlows(p.Info.V6) ||
+		w.quota.Worth(at.KeyNH) && w.quota.Searched(at.KeyNH, w.replaceOwn(p, at))
+}
+
 // replaceOwn makes room in the quota of a vif that opens and closes many connections:
-// one that is over goes before its time.
-func (w *Worker) replaceOwn(at *flow.Place) bool {
+// one that is over goes before its time. Where many senders share a quota, as those of
+// other nodes do, so does one that has not begun: none of them shuts the others out.
+func (w *Worker) replaceOwn(p *pkt, at *flow.Place) bool {
 	slot, ok := w.flows.Victim(at)
 	e := w.flows.Entry(slot)
-	from := e.KeyNH
-	if e.Flags&flow.FlagForward == 0 {
-		from = e.NH
-		ok = ok && !w.remote(slot)
-	}
-	if !ok || from != at.KeyNH || !e.TCP.Over() {
+	if !ok || quota.Holder(w.flows, w.id, slot) != at.KeyNH || e.Flags&flow.FlagForward == 0 && w.remote(slot) ||
+		!e.TCP.Over() && (e.Begun() || !p.Fabric && p.FromPod()) {
 		return false
 	}
 	w.removePair(slot, e)
@@ -230,24 +238,15 @@ func (w *Worker) linked(slot, peer uint32) *flow.Entry {
 
 // forget deletes one entry.
 func (w *Worker) forget(slot uint32, e *flow.Entry) {
-	if e.Flags&flow.FlagForward != 0 && int(e.KeyNH) < len(w.quota) {
-		if n := w.quota.Of(e.KeyNH, w.flows.Six(slot)); *n > 0 {
-			*n--
-		}
+	if e.Flags&flow.FlagForward != 0 {
+		w.quota.Sub(e.KeyNH, w.flows.Six(slot))
 	}
 	w.cancel(slot)
 	w.flows.Delete(slot)
 }
 
 func (w *Worker) maxVifFlows(six bool) uint32 {
-	most := w.flows.Cap().Four
-	if six {
-		most = w.flows.Cap().Six
-	}
-	if m := w.s.opts.MaxVifFlows; m > 0 {
-		return uint32(m)
-	}
-	return uint32(most / 4) // with their reverse entries, half of the table
+	return cmp.Or(uint32(w.s.opts.MaxVifFlows), quota.Most(w.flows.Cap(), six))
 }
 
 // adopt rebuilds the quotas from a table that a predecessor left, and forgets

@@ -68,7 +68,7 @@ func (c *cache) forwards(n *node, frame []byte, l3 int) bool {
 		return false
 	}
 	k.Tuple = in.Tuple
-	if r := c.Flows[k]; r != nil && in.Len > room(c.NextHops[r.NH]) {
+	if r := c.Flows[k]; r != nil && in.Len > most(c.NextHops[r.NH]) {
 		return false
 	}
 	r := c.Forward(k, in.Len, frame)
@@ -88,7 +88,7 @@ func cacheable(in *packet.Info) bool {
 		(proto == packet.ProtoUDP || proto == packet.ProtoTCP && in.TCPFlags&(packet.SYN|packet.FIN|packet.RST) == 0)
 }
 
-func room(h offload.NextHop) int {
+func most(h offload.NextHop) int {
 	if h.Kind == offload.Tunnel {
 		return h.MTU - packet.TunnelLen
 	}

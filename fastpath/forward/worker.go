@@ -14,6 +14,7 @@ import (
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/fragment"
 	"github.com/vragent/vragent/fastpath/forward/quota"
+	"github.com/vragent/vragent/fastpath/forward/room"
 	"github.com/vragent/vragent/fastpath/forward/way"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -68,7 +69,8 @@ type Worker struct {
 	alive    atomic.Int64 // monotonic ns of the last turn
 	sleeping atomic.Bool
 
-	// Written by anyone, run by the worker.
+	// Written by anyone, run by the worker; room: written by Publish, taken by the worker.
+	room  atomic.Pointer[room.Room]
 	calls *calls.Queue
 }
 

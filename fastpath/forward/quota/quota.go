@@ -1,11 +1,16 @@
 // Package quota counts the flows that interfaces have begun, so that none takes the whole
-// table. Counts belong to one worker. It does not say how many are too many.
+// table. Counts belong to one worker. It does not evict, and does not decide.
 package quota
+
+import "github.com/vragent/vragent/fastpath/flow"
 
 // Counts are of forward entries, by key next hop and family.
 type Counts []count
 
-type count struct{ four, six uint32 }
+type count struct {
+	four, six uint32
+	barren    uint16 // see Worth
+}
 
 // Grow makes room for next hops below n.
 func (c *Counts) Grow(n int) {
@@ -28,4 +33,79 @@ func (c Counts) Sum(nh uint32) int {
 		return 0
 	}
 	return int(c[nh].four + c[nh].six)
+}
+
+// Held is the count of a next hop, 0 where there is no room.
+func (c Counts) Held(nh uint32, six bool) uint32 {
+	if int(nh) >= len(c) {
+		return 0
+	}
+	return *c.Of(nh, six)
+}
+
+// Sub counts one less, if there is any.
+func (c Counts) Sub(nh uint32, six bool) {
+	if c.Held(nh, six) > 0 {
+		*c.Of(nh, six)--
+	}
+}
+
+// A search for a flow that may go looks at many, and a flood would have one with each
+// packet. After patience searches in a row that found none, one in every is made.
+const (
+	patience = 8
+	every    = 64
+)
+
+// Worth says whether such a search is to be made for a next hop.
+func (c Counts) Worth(nh uint32) bool {
+	if int(nh) >= len(c) || c[nh].barren < patience {
+		return true
+	}
+	c[nh].barren = patience + (c[nh].barren-patience+1)%every
+	return c[nh].barren == patience
+}
+
+// Searched notes how a search went, and returns that.
+func (c Counts) Searched(nh uint32, found bool) bool {
+	switch {
+	case int(nh) >= len(c):
+	case found:
+		c[nh].barren = 0
+	case c[nh].barren < patience:
+		c[nh].barren++
+	}
+	return found
+}
+
+// Most is how many flows a next hop may have of a table: a quarter, which with their
+// reverse entries is half of it.
+func Most(table flow.Size, six bool) uint32 {
+	if six {
+		return uint32(table.Six / 4)
+	}
+	return uint32(table.Four / 4)
+}
+
+// Yields says that a flow of holder of makes room in a full table for one of holder by:
+// if of has more, or as long as one that replaces its own has but a small part of what
+// it may. So who floods the table does not even keep it busy.
+func (c Counts) Yields(of, by uint32, table flow.Size, six bool) bool {
+	if of == by {
+		return c.Held(by, six) < Most(table, six)/4
+	}
+	return c.Held(of, six) > c.Held(by, six)
+}
+
+// Holder is the key next hop for which a slot's flow counts, or what leads back there
+// when another worker knows.
+func Holder(t *flow.Table, worker int, slot uint32) uint32 {
+	e, reverse := t.Entry(slot), t.Cold(slot).Reverse
+	if e.Flags&flow.FlagForward != 0 {
+		return e.KeyNH
+	}
+	if owner, at := flow.Split(reverse); owner == worker && reverse != flow.NoReverse && t.Cold(at).Reverse == flow.Index(worker, slot) {
+		return t.Entry(at).KeyNH
+	}
+	return e.NH
 }

@@ -2,6 +2,8 @@
 // sentence each. It owns nothing; the workers count. It does not decide.
 package reason
 
+import "github.com/vragent/vragent/fastpath/packet"
+
 // Reason says why a packet did not go on. Every packet leaves the fast path by
 // exactly one door; None is not a door.
 type Reason uint8
@@ -112,3 +114,17 @@ func All() []Text { return texts[:] }
 
 // String returns the name operators see.
 func (r Reason) String() string { return texts[r].Name }
+
+// Of translates what package packet found wrong.
+func Of(f packet.Fault) Reason {
+	switch f {
+	case packet.FaultNone:
+		return None
+	case packet.FaultChecksum:
+		return Checksum
+	case packet.FaultSource:
+		return InvalidSource
+	default:
+		return InvalidPacket
+	}
+}
