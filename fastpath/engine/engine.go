@@ -91,7 +91,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("fast path: %w", err)
 	}
 	tune(cfg.Workers)
-	if err := yield(cfg.Cores); err != nil {
+	if err := settle(cfg.Cores); err != nil {
 		return fmt.Errorf("fast path: %w", err)
 	}
 	e := &engine{cfg: cfg, log: cfg.Log, started: time.Now(), start: make(chan *plane, 1), builder: table.NewBuilder()}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"sync/atomic"
 
@@ -112,7 +111,7 @@ func (p *plane) listenFabric() error {
 }
 
 // check says why the sockets are deaf for good: a successor finds the device anew.
-func (f *fabricLinks) check() error {
+func (f *fabricLinks) check(d devices) error {
 	if err := f.lost.Load(); err != nil {
 		return *err
 	}
@@ -120,7 +119,7 @@ func (f *fabricLinks) check() error {
 	if nic == nil {
 		return nil
 	}
-	if _, err := net.InterfaceByIndex(nic.Ifindex()); err != nil {
+	if _, err := d.up(nic.Ifindex()); err != nil {
 		return fmt.Errorf("fabric: its device is gone: %w", err)
 	}
 	return nil

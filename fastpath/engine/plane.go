@@ -174,6 +174,11 @@ const guardEvery = time.Second
 // guard ends the process when somebody took the punt link or the fabric away: it
 // would be deaf, while a successor finds the link made anew.
 func (p *plane) guard(ctx context.Context) error {
+	d, err := openDevices()
+	if err != nil {
+		return err
+	}
+	defer d.close()
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
 	for {
@@ -182,15 +187,15 @@ func (p *plane) guard(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := p.fabric.check(); err != nil {
+		if err := p.fabric.check(d); err != nil {
 			return err
 		}
 		for _, was := range p.punt {
-			now, err := net.InterfaceByIndex(was.Index)
+			up, err := d.up(was.Index)
 			if err != nil {
 				return fmt.Errorf("punt link: %s is gone: %w", was.Name, err)
 			}
-			if now.Flags&net.FlagUp == 0 {
+			if !up {
 				return fmt.Errorf("punt link: %s is down", was.Name)
 			}
 		}
