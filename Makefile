@@ -143,10 +143,11 @@ model: ## every order of two workers' steps, with the real code; Spin on the rin
 	fastpath/ring/model/check.sh
 
 .PHONY: scale
-scale: deps build ## 10,000 services and 250,000 routes into a running fast path, beside a stream; an idle node with 50 pods (root)
+scale: deps build ## what a node is designed for: large tables beside a stream, 2 million flows, a full flow table, an idle node; four minutes (root): EXPERIMENTS="flood idle"
 	@mkdir -p build/tools integration/scale/results
 	$(BUILD) -o build/tools/scale ./integration/scale
-	build/tools/scale -vragent $(BIN)/vragent -o integration/scale/results/$$(date +%Y-%m-%d).txt load idle
+	$(BUILD) -o build/tools/benchload ./integration/bench/load
+	build/tools/scale -vragent $(BIN)/vragent -load build/tools/benchload $(if $(EXPERIMENTS),$(EXPERIMENTS),-o integration/scale/results/$$(date +%Y-%m-%d).txt)
 
 .PHONY: fuzz-smoke
 fuzz-smoke: ## every fuzz test for FUZZTIME (10s)

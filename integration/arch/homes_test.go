@@ -30,7 +30,7 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":           {"controller/watch"},
 	"sigs.k8s.io/yaml":                       {"conf", "controller/watch", "agent/cli", "controller/cli"},
 	"sigs.k8s.io/json":                       {"controller/watch"},
-	"golang.org/x/sys":                       {"fastpath", "agent/kernel", "plugin", "agent", "controller/watch/kube/apitest", "integration/bench/load"},
+	"golang.org/x/sys":                       {"fastpath", "agent/kernel", "plugin", "agent", "controller/watch/kube/apitest", "integration/bench/load", "integration/scale"},
 	"golang.org/x/sync":                      {"agent", "controller", "fastpath/engine"},
 }
 

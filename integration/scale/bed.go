@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -31,10 +32,13 @@ type bed struct {
 	tidy []string // commands that remove what was made
 }
 
+// prefix begins the names of everything that is made: namespaces and run directories.
+const prefix = "scale"
+
 type pod struct {
 	*testbed.Place
-	addr netip.Addr
-	vif  table.Vif
+	addr, six netip.Addr // of its vif; in its namespace there is only addr, and not if it is mute
+	vif       table.Vif
 }
 
 // settings of the fast path beside the defaults.
@@ -42,8 +46,8 @@ type settings struct {
 	poll    string
 	flows   int
 	flows6  int
-	core    int         // of its only worker
-	startUp table.State // what the tables say beside that pods exist
+	mute    int                            // so many of the last pods answer nothing: their namespaces lack the address
+	startUp func(pods []*pod) *table.State // what the tables say beside that pods exist; nil: nothing
 }
 
 const configuration = `node: n1
@@ -54,9 +58,13 @@ controller: {addresses: ["192.0.2.1:7443"], ca: /none, cert: /none, key: /none}
 fastpath: {workers: 1, cores: [%[2]d], poll: %[3]s, flowEntries: %[4]d, flowEntries6: %[5]d, offload: "off"}
 `
 
-// build makes a node with so many pods, whose tables say no more than that they exist.
-func build(vragent string, pods int, s settings) (*bed, error) {
-	b := &bed{name: fmt.Sprintf("scale%d", os.Getpid())}
+// makeBed makes a node with so many pods, whose tables say no more than that they exist.
+func makeBed(vragent string, pods int, s settings) (*bed, error) {
+	dir, err := os.MkdirTemp("/run", fmt.Sprintf("%s%d-", prefix, os.Getpid()))
+	if err != nil {
+		return nil, err
+	}
+	b := &bed{name: filepath.Base(dir), dir: dir}
 	if err := b.build(vragent, pods, s); err != nil {
 		return nil, errors.Join(err, b.down())
 	}
@@ -64,9 +72,6 @@ func build(vragent string, pods int, s settings) (*bed, error) {
 }
 
 func (b *bed) build(vragent string, pods int, s settings) (err error) {
-	if b.dir, err = os.MkdirTemp("/run", b.name); err != nil {
-		return err
-	}
 	if b.ns, err = b.namespace("n"); err != nil {
 		return err
 	}
@@ -82,7 +87,7 @@ func (b *bed) build(vragent string, pods int, s settings) (err error) {
 		}
 	}
 	config := filepath.Join(b.dir, "vragent.yaml")
-	text := fmt.Sprintf(configuration, b.dir, s.core, s.poll, max(s.flows, 64), max(s.flows6, 64))
+	text := fmt.Sprintf(configuration, b.dir, core, s.poll, max(s.flows, 64), max(s.flows6, 64))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -96,12 +101,16 @@ func (b *bed) build(vragent string, pods int, s settings) (err error) {
 	if err := b.cmd.Start(); err != nil {
 		return err
 	}
-	for range pods {
-		if err := b.addPod(); err != nil {
+	for i := range pods {
+		if err := b.addPod(i >= pods-s.mute); err != nil {
 			return err
 		}
 	}
-	return b.connect(&s.startUp)
+	more := &table.State{}
+	if s.startUp != nil {
+		more = s.startUp(b.pods)
+	}
+	return b.connect(more)
 }
 
 func (b *bed) namespace(name string) (*testbed.Place, error) {
@@ -120,21 +129,25 @@ func (b *bed) quiet(dev string, up bool) error {
 }
 
 // addPod makes a pod as the plugin does.
-func (b *bed) addPod() error {
+func (b *bed) addPod(mute bool) error {
 	id := 100 + len(b.pods)
 	place, err := b.namespace(fmt.Sprint("p", id))
 	if err != nil {
 		return err
 	}
 	tap, mac := fmt.Sprint("tap", id), table.MAC{2, 0, 0, 0, 1, byte(id)}
-	p := &pod{Place: place, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(id)})}
+	p := &pod{Place: place, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(id)}), six: netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, 15: byte(id)})}
 	b.pods = append(b.pods, p)
+	address := ""
+	if !mute {
+		address = fmt.Sprintf("ip -n %s addr add %s/32 dev eth0", place.Name, p.addr)
+	}
 	if err := sh(`ip -n %[1]s link add %[2]s mtu 1450 numtxqueues 1 numrxqueues 1 type veth peer name eth0 netns %[3]s mtu 1450 address %[4]s numtxqueues 1 numrxqueues 1
 		ip -n %[3]s link set eth0 up
-		ip -n %[3]s addr add %[5]s/32 dev eth0
+		%[5]s
 		ip -n %[3]s route add 169.254.1.1 dev eth0 scope link
 		ip -n %[3]s route add default via 169.254.1.1 dev eth0
-		ip -n %[3]s neigh replace 169.254.1.1 lladdr %[6]s dev eth0`, b.ns.Name, tap, place.Name, mac, p.addr, table.RouterMAC); err != nil {
+		ip -n %[3]s neigh replace 169.254.1.1 lladdr %[6]s dev eth0`, b.ns.Name, tap, place.Name, mac, address, table.RouterMAC); err != nil {
 		return err
 	}
 	if err := b.quiet(tap, false); err != nil {
@@ -146,7 +159,7 @@ func (b *bed) addPod() error {
 		return err
 	}
 	p.vif = table.Vif{ID: table.VifID(id), Kind: table.VifVirtual, Name: tap, Ifindex: links[0].Ifindex, VRF: 1, NH: table.NextHopID(id),
-		MAC: mac, Addrs: []netip.Addr{p.addr}, MTU: 1450}
+		MAC: mac, Addrs: []netip.Addr{p.addr, p.six}, MTU: 1450}
 	return nil
 }
 
@@ -162,16 +175,10 @@ func (b *bed) connect(more *table.State) error {
 			return fmt.Errorf("fast path: %w; its log: %s", err, text)
 		}
 	}
-	s := *more
-	s.VRFs = append(s.VRFs, table.VRF{ID: 1, Name: "pods"})
-	for _, p := range b.pods {
-		s.Vifs = append(s.Vifs, p.vif)
-		s.NextHops = append(s.NextHops, table.NextHop{ID: p.vif.NH, Type: table.NHEncap, Vif: p.vif.ID, VRF: 1})
-		s.Routes = append(s.Routes, table.Route{VRF: 1, Prefix: netip.PrefixFrom(p.addr, 32), NH: p.vif.NH})
-	}
+	s := b.with(more)
 	for _, req := range []control.Request{
 		{Hello: &control.Hello{Version: control.Version, Node: "n1", PuntOuter: "punt0", PuntInner: "punt1"}},
-		{Begin: &control.Begin{Epoch: 1}}, {Delta: &table.Delta{Upsert: s}}, {InSync: &control.InSync{Epoch: 1}},
+		{Begin: &control.Begin{Epoch: 1}}, {Delta: &table.Delta{Upsert: *s}}, {InSync: &control.InSync{Epoch: 1}},
 	} {
 		if _, err := b.ask(req); err != nil {
 			return err
@@ -183,6 +190,20 @@ func (b *bed) connect(more *table.State) error {
 		}
 	}
 	return nil
+}
+
+// with adds the pods to what else the tables say.
+func (b *bed) with(more *table.State) *table.State {
+	s := *more
+	s.VRFs = []table.VRF{{ID: 1, Name: "pods"}}
+	for _, p := range b.pods {
+		s.Vifs = append(s.Vifs, p.vif)
+		s.NextHops = append(s.NextHops, table.NextHop{ID: p.vif.NH, Type: table.NHEncap, Vif: p.vif.ID, VRF: 1})
+		for _, a := range p.vif.Addrs {
+			s.Routes = append(s.Routes, table.Route{VRF: 1, Prefix: netip.PrefixFrom(a, a.BitLen()), NH: p.vif.NH})
+		}
+	}
+	return &s
 }
 
 func (b *bed) ask(req control.Request) (*control.Reply, error) {
@@ -223,6 +244,40 @@ func (b *bed) down() error {
 		errs = append(errs, steer.Remove(pins))
 	}
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+}
+
+// sweep removes what a run that was killed left behind.
+func sweep() error {
+	left, err := filepath.Glob("/run/" + prefix + "[0-9]*-*")
+	if err != nil {
+		return err
+	}
+	for _, dir := range left {
+		name := filepath.Base(dir)
+		owner, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "-")
+		if _, err := os.Stat("/proc/" + owner); err == nil {
+			continue // it runs
+		}
+		b := &bed{name: name, dir: dir}
+		text, _ := os.ReadFile(filepath.Join(dir, "fastpath.lock"))
+		if pid, _ := strconv.Atoi(string(text)); pid > 0 && b.runs(pid) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		spaces, _ := filepath.Glob("/run/netns/" + name + "*")
+		for _, s := range spaces {
+			b.tidy = append(b.tidy, "ip netns del "+filepath.Base(s))
+		}
+		if err := b.down(); err != nil {
+			return fmt.Errorf("left over from an earlier run: %w", err)
+		}
+	}
+	return nil
+}
+
+// runs says whether a process is the bed's fast path.
+func (b *bed) runs(pid int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.Contains(string(text), b.dir)
 }
 
 // sh runs shell lines; the first that fails ends them.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -27,7 +28,6 @@ const (
 // routes through tunnels.
 func large() *table.State {
 	s := &table.State{
-		VRFs: []table.VRF{{ID: 1, Name: "pods"}},
 		Vifs: []table.Vif{{ID: 1, Kind: table.VifFabric, Name: "lo", Ifindex: 1, VRF: 1, MAC: table.MAC{2, 0, 0, 0, 0, 9}, MTU: 1500, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}},
 	}
 	for i := range tunnels {
@@ -59,10 +59,11 @@ func v4(n uint32) netip.Addr {
 }
 
 // load gives a running fast path the tables of a large cluster in one change, as an
-// agent whose controller has just said so, and then in a replay, as an agent that was
-// started anew, while packets pass.
-func load(ctx context.Context, r *report, vragent string) error {
-	b, err := build(vragent, 2, settings{poll: "adaptive", flows: 65536, core: core})
+// agent whose controller has just said so, says them again, as an agent that was
+// started anew, changes a little, takes all away, and says all again in parts, while
+// packets pass.
+func load(ctx context.Context, r *report) error {
+	b, err := makeBed(r.vragent, 2, settings{poll: "adaptive"})
 	if err != nil {
 		return err
 	}
@@ -75,89 +76,113 @@ func load(ctx context.Context, r *report, vragent string) error {
 	if err != nil {
 		return err
 	}
-	r.say("%d services of %d endpoints, %d routes; memory before: %s", services, endpoints, routes, memoryOf(s.PID))
-	state := large()
-	ours := 0
+	r.say("%d services of %d endpoints, %d routes; before: %s", services, endpoints, routes, memoryOf(s.PID))
+	state, none := large(), &table.State{}
+	w := watch{pid: s.PID, tid: tid, from: b.pods[0], to: b.pods[1]}
 	for _, step := range []struct {
 		what string
-		do   func() error
+		do   func(context.Context) error
 	}{
-		{"nothing happens, 5 s", func() error { time.Sleep(5 * time.Second); return nil }},
-		{"one change says it all", func() error { _, err := b.ask(control.Request{Delta: &table.Delta{Upsert: *state}}); return err }},
-		{"replay in parts", func() error { return replay(b, state) }},
-		{"1000 single changes", func() error { return singles(b) }},
+		{"nothing", func(ctx context.Context) error { return rest(ctx, 5*time.Second) }},
+		{"all in one change", func(context.Context) error { return b.change(&table.Delta{Upsert: *state}) }},
+		{"all again, in parts", func(ctx context.Context) error { return replay(ctx, b, 2, state) }},
+		{"1000 single changes", func(ctx context.Context) error { return singles(ctx, b) }},
+		{"all removed", func(context.Context) error { return b.change(&table.Delta{Remove: removal(state)}) }},
+		{"all anew, in parts", func(ctx context.Context) error { return replay(ctx, b, 3, state) }},
+		{"all swept", func(ctx context.Context) error { return replay(ctx, b, 4, none) }},
 	} {
-		took, bad, err := beside(r, b, step.what, s.PID, tid, step.do)
-		if err != nil {
+		if err := w.beside(ctx, r, step.what, step.do); err != nil {
 			return err
 		}
-		r.say("%-28s took %v; memory: %s", "", took.Round(time.Millisecond), memoryOf(s.PID))
-		ours += bad
 	}
-	if ours > 0 {
-		r.say("MISSED: %d packets waited more than %v although the core was free or the worker's", ours, stall)
-	}
+	r.verdict(w.ours == 0 && w.lost == 0, "no packet lost (%d were), and none waited more than %v while the spinner ran (%d did)", w.lost, stall, w.ours)
 	return ctx.Err()
 }
 
-// beside does something while a stream passes.
-func beside(r *report, b *bed, what string, pid, tid int, do func() error) (took time.Duration, ours int, err error) {
-	spin, err := startSpinner(core, pid, tid)
-	if err != nil {
-		return 0, 0, err
-	}
-	quit, done := make(chan struct{}), make(chan struct{})
-	var got []passing
-	var sent int
-	var streamErr error
-	go func() {
-		defer close(done)
-		got, sent, streamErr = stream(b.pods[0], b.pods[1], 7000, 200*time.Microsecond, quit)
-	}()
-	time.Sleep(200 * time.Millisecond)
-	start := time.Now()
-	err = do()
-	took = time.Since(start)
-	close(quit)
-	<-done
-	gaps := spin.stop()
-	if err == nil {
-		err = streamErr
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	return took, judge(r, what, got, sent, gaps), nil
+// watch is what a stream of packets saw.
+type watch struct {
+	pid, tid   int // of the fast path and its worker's thread
+	from, to   *pod
+	ours, lost int // packets that the fast path delayed, or lost
 }
 
-func replay(b *bed, state *table.State) error {
-	whole := *state
-	for _, p := range b.pods {
-		whole.Vifs = append(whole.Vifs, p.vif)
-		whole.NextHops = append(whole.NextHops, table.NextHop{ID: p.vif.NH, Type: table.NHEncap, Vif: p.vif.ID, VRF: 1})
-		whole.Routes = append(whole.Routes, table.Route{VRF: 1, Prefix: netip.PrefixFrom(p.addr, 32), NH: p.vif.NH})
-	}
-	if _, err := b.ask(control.Request{Begin: &control.Begin{Epoch: 2}}); err != nil {
+// beside does something while a stream passes.
+func (w *watch) beside(ctx context.Context, r *report, what string, do func(context.Context) error) error {
+	spin, err := startSpinner(core, w.pid, w.tid)
+	if err != nil {
 		return err
 	}
-	for _, d := range compile.Replay(&whole, 1000) {
-		if _, err := b.ask(control.Request{Delta: &d}); err != nil {
-			return err
-		}
+	passing, quit := context.WithCancel(ctx)
+	defer quit()
+	var s streamed
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		s.got, s.sent, err = stream(passing, w.from, w.to, 7000, 200*time.Microsecond)
+		done <- err
+	}()
+	err = rest(ctx, 200*time.Millisecond)
+	start := time.Now()
+	if err == nil {
+		err = do(ctx)
 	}
-	_, err := b.ask(control.Request{InSync: &control.InSync{Epoch: 2}})
+	took := time.Since(start)
+	quit()
+	err = errors.Join(err, <-done)
+	s.gaps = spin.stop()
+	if err != nil {
+		return err
+	}
+	w.ours += s.judge(r, what)
+	w.lost += s.sent - len(s.got)
+	r.say("  %-20s took %v; %s", "", took.Round(time.Millisecond), memoryOf(w.pid))
+	return nil
+}
+
+func (b *bed) change(d *table.Delta) error {
+	_, err := b.ask(control.Request{Delta: d})
 	return err
 }
 
+func replay(ctx context.Context, b *bed, epoch uint64, state *table.State) error {
+	if _, err := b.ask(control.Request{Begin: &control.Begin{Epoch: epoch}}); err != nil {
+		return err
+	}
+	for _, d := range compile.Replay(b.with(state), 1000) { // as package agent/dial does
+		if err := b.change(&d); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	_, err := b.ask(control.Request{InSync: &control.InSync{Epoch: epoch}})
+	return err
+}
+
+// removal takes away all of a state but its VRFs, which are the pods'.
+func removal(s *table.State) (r table.Removal) {
+	for i := range s.Routes {
+		r.Routes = append(r.Routes, s.Routes[i].Key())
+	}
+	for i := range s.NextHops {
+		r.NextHops = append(r.NextHops, s.NextHops[i].ID)
+	}
+	for i := range s.Vifs {
+		r.Vifs = append(r.Vifs, s.Vifs[i].ID)
+	}
+	return r
+}
+
 // singles moves one route at a time.
-func singles(b *bed) error {
-	for i := range 1000 {
+func singles(ctx context.Context, b *bed) error {
+	for i := 0; i < 1000 && ctx.Err() == nil; i++ {
 		route := table.Route{VRF: 1, Prefix: netip.PrefixFrom(v4(10<<24|128<<16+uint32(i)*4), 30), NH: table.NextHopID(1000 + (i+1)%tunnels), Label: 100}
-		if _, err := b.ask(control.Request{Delta: &table.Delta{Upsert: table.State{Routes: []table.Route{route}}}}); err != nil {
+		if err := b.change(&table.Delta{Upsert: table.State{Routes: []table.Route{route}}}); err != nil {
 			return err
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // memoryOf is what a process holds, in words.

@@ -29,9 +29,9 @@ type passing struct {
 	took time.Duration
 }
 
-// stream sends a packet from one pod to another every so often until quit is closed. Its
+// stream sends a packet from one pod to another every so often until ctx is done. Its
 // process runs on the worker's core, so that nothing but that core matters.
-func stream(from, to *pod, port int, every time.Duration, quit chan struct{}) (got []passing, sent int, err error) {
+func stream(ctx context.Context, from, to *pod, port int, every time.Duration) (got []passing, sent int, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, 0, err
@@ -45,10 +45,7 @@ func stream(from, to *pod, port int, every time.Duration, quit chan struct{}) (g
 	if err := c.Start(); err != nil {
 		return nil, 0, err
 	}
-	go func() { // ends with quit
-		<-quit
-		_ = c.Process.Signal(syscall.SIGTERM)
-	}()
+	defer context.AfterFunc(ctx, func() { _ = c.Process.Signal(syscall.SIGTERM) })()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		var at, took int64
 		if n, _ := fmt.Sscan(lines.Text(), &at, &took); n == 2 {
@@ -178,11 +175,10 @@ func (s *spinner) stop() []gap {
 }
 
 // spin prints every time longer than half a millisecond in which it did not run.
-func spin(args []string) {
+func spin(ctx context.Context, args []string) error {
 	f, err := os.Open(args[0])
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return err
 	}
 	b := make([]byte, 128)
 	ran := func() int64 {
@@ -190,7 +186,7 @@ func spin(args []string) {
 		v, _ := strconv.ParseInt(strings.Fields(string(b[:n]) + " 0")[0], 10, 64)
 		return v
 	}
-	for last, before := time.Now(), ran(); ; {
+	for last, before := time.Now(), ran(); ctx.Err() == nil; {
 		now, worker := time.Now(), ran()
 		if d := now.Sub(last); d > 500*time.Microsecond {
 			fmt.Println(last.UnixNano(), now.UnixNano(), worker-before)
@@ -198,6 +194,7 @@ func spin(args []string) {
 		}
 		last, before = now, worker
 	}
+	return nil
 }
 
 // workerThread finds the thread that may run on that core only.
@@ -215,26 +212,33 @@ func workerThread(pid, core int) (int, error) {
 	return 0, fmt.Errorf("process %d has no thread pinned to core %d", pid, core)
 }
 
-// judge says how the stream fared, and which of its stalls are ours.
-func judge(r *report, what string, got []passing, sent int, gaps []gap) (ours int) {
-	took := make([]time.Duration, 0, len(got))
+// streamed is what a stream and a spinner beside it saw.
+type streamed struct {
+	got  []passing
+	sent int
+	gaps []gap
+}
+
+// judge says how the stream fared, and how many of its packets the fast path delayed.
+func (s *streamed) judge(r *report, what string) (ours int) {
+	took := make([]time.Duration, 0, len(s.got))
 	slow, excused := 0, 0
-	for _, p := range got {
+	for _, p := range s.got {
 		took = append(took, p.took)
 		if p.took <= stall {
 			continue
 		}
 		slow++
-		if covered(p, gaps) {
+		if covered(p, s.gaps) {
 			excused++
 		}
 	}
 	var longest time.Duration
-	for _, g := range gaps {
-		longest = max(longest, g.to.Sub(g.from))
+	for _, g := range s.gaps {
+		longest = max(longest, g.to.Sub(g.from)-g.worker)
 	}
-	r.say("%-28s %6d sent, %d lost; p50 %v p99 %v p99.9 %v max %v; above %v: %d, of which the spinner saw %d (its longest gap %v)", what,
-		sent, sent-len(got), quantile(took, .5), quantile(took, .99), quantile(took, .999), quantile(took, 1), stall, slow, excused, longest.Round(time.Microsecond))
+	r.say("  %-20s %6d packets sent, %d lost; p50 %v p99 %v p99.9 %v max %v; above %v: %d, of which the spinner waited for %d (at most %v)", what,
+		s.sent, s.sent-len(s.got), quantile(took, .5), quantile(took, .99), quantile(took, .999), quantile(took, 1), stall, slow, excused, longest.Round(time.Microsecond))
 	return slow - excused
 }
 
