@@ -171,7 +171,7 @@ func (w *Worker) add(k *packet.Tuple, at *flow.Place, by uint32) (uint32, bool) 
 	if slot, ok := w.flows.Add(k, at); ok {
 		return slot, true
 	}
-	if !w.quota.Worth(by) || !w.quota.Searched(by, w.evict(at, by)) {
+	if !w.quota.Worth(by, w.now) || !w.quota.Searched(by, w.now, w.evict(at, by)) {
 		return 0, false
 	}
 	return w.flows.Add(k, at)
@@ -190,7 +190,7 @@ func (w *Worker) evict(at *flow.Place, by uint32) bool {
 // mayBegin says that the quota of who sent p allows another flow.
 func (w *Worker) mayBegin(p *pkt, at *flow.Place) bool {
 	return w.quota.Held(at.KeyNH, p.Info.V6) < w.maxVifFlows(p.Info.V6) ||
-		w.quota.Worth(at.KeyNH) && w.quota.Searched(at.KeyNH, w.replaceOwn(p, at))
+		w.quota.Worth(at.KeyNH, w.now) && w.quota.Searched(at.KeyNH, w.now, w.replaceOwn(p, at))
 }
 
 // replaceOwn makes room in the quota of a vif that opens and closes many connections:

@@ -9,7 +9,8 @@ type Counts []count
 
 type count struct {
 	four, six uint32
-	barren    uint16 // see Worth
+	tick      uint32 // of the last search in vain
+	barren    uint32 // how many of them in that tick
 }
 
 // Grow makes room for next hops below n.
@@ -51,31 +52,26 @@ func (c Counts) Sub(nh uint32, six bool) {
 }
 
 // A search for a flow that may go looks at many, and a flood would have one with each
-// packet. After patience searches in a row that found none, one in every is made.
-const (
-	patience = 8
-	every    = 64
-)
+// packet. After patience searches in vain there is no other in that tick. Time counts,
+// not packets: who sends few is never shut out by what it sent before.
+const patience = 8
 
 // Worth says whether such a search is to be made for a next hop.
-func (c Counts) Worth(nh uint32) bool {
-	if int(nh) >= len(c) || c[nh].barren < patience {
-		return true
-	}
-	c[nh].barren = patience + (c[nh].barren-patience+1)%every
-	return c[nh].barren == patience
+func (c Counts) Worth(nh, tick uint32) bool {
+	return int(nh) >= len(c) || c[nh].tick != tick || c[nh].barren < patience
 }
 
 // Searched notes how a search went, and returns that.
-func (c Counts) Searched(nh uint32, found bool) bool {
-	switch {
-	case int(nh) >= len(c):
-	case found:
-		c[nh].barren = 0
-	case c[nh].barren < patience:
-		c[nh].barren++
+func (c Counts) Searched(nh, tick uint32, found bool) bool {
+	if found || int(nh) >= len(c) {
+		return found
 	}
-	return found
+	if q := &c[nh]; q.tick != tick {
+		q.tick, q.barren = tick, 1
+	} else {
+		q.barren++
+	}
+	return false
 }
 
 // Most is how many flows a next hop may have of a table: a quarter, which with their

@@ -24,28 +24,26 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
-// TestWorth: searches in vain become rare, one that finds something makes them usual
-// again, and others' are not concerned.
+// TestWorth: a flood has few searches in vain in a tick and as many in the next, and
+// others are not concerned.
 func TestWorth(t *testing.T) {
-	q := make(Counts, 2)
-	searches := 0
-	for range 8 * every {
-		if q.Worth(0) {
-			searches++
-			q.Searched(0, false)
+	c := make(Counts, 2)
+	for tick := range uint32(3) {
+		searches := 0
+		for range 1000 {
+			if c.Worth(0, tick) {
+				searches++
+				c.Searched(0, tick, false)
+			}
+			if !c.Worth(1, tick) {
+				t.Fatal("nobody searched in vain for next hop 1")
+			}
 		}
-		if !q.Worth(1) {
-			t.Fatal("nobody searched in vain for next hop 1")
+		if searches != patience {
+			t.Errorf("%d searches in tick %d, want %d", searches, tick, patience)
 		}
 	}
-	if want := patience + 7; searches != want {
-		t.Errorf("%d searches of %d, want %d", searches, 8*every, want)
-	}
-	q.Searched(0, true)
-	if !q.Worth(0) {
-		t.Error("no search although the last one found something")
-	}
-	if !q.Worth(2) {
-		t.Error("no search for a next hop that is not counted")
+	if !c.Worth(2, 0) || c.Searched(2, 0, false) || !c.Searched(2, 0, true) {
+		t.Error("a next hop that is not counted is searched for as the first time")
 	}
 }
