@@ -156,7 +156,8 @@ func TestChange(t *testing.T) {
 	must(t, b.c.RemoveNextHops([]uint32{toPeer, 999}))
 	up()
 	b.learn(t)
-	passes(toPeer) // as long as nobody took its place
+	b.put(t, f) // the next hop that came back is another
+	passes(toPeer)
 	must(t, b.c.RemoveNextHops([]uint32{toPeer}))
 	other := local(99, offload.Pod, b.b)
 	must(t, b.c.SetNextHops([]offload.NextHop{other}))
