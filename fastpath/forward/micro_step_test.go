@@ -25,7 +25,11 @@ var microStep = flag.String("micro.step", "", "run one batch of the row of this 
 // their guests use the processor's counters, and what a step is does not depend on what
 // else the machine does.
 
-// microSteps counts the instructions of each stage of c in one batch, a packet.
+// microStepped is how many packets are stepped through: in a virtual machine a step takes
+// 100 us and more.
+const microStepped = 8
+
+// microSteps counts the instructions of each stage of c in one small batch, a packet.
 func microSteps(c *microCase) (stages [len(microStages)]float64, err error) {
 	runtime.LockOSThread() // only the thread that began it may trace
 	defer runtime.UnlockOSThread()
@@ -47,9 +51,9 @@ func microSteps(c *microCase) (stages [len(microStages)]float64, err error) {
 	}
 	marks := tracer.counts[0] // nothing lies between the first two
 	for i, n := range tracer.counts[1:] {
-		stages[i] = float64(n-marks) / batchSize
+		stages[i] = float64(n-marks) / microStepped
 	}
-	stages[len(stages)-1] /= batches // is there once in a turn
+	stages[len(stages)-1] *= float64(microStepped) / turnSize // is there once in a turn
 	return stages, nil
 }
 
@@ -153,7 +157,7 @@ func (t *tracer) print(name string) {
 	names := slices.Collect(maps.Keys(of))
 	slices.SortFunc(names, func(a, b string) int { return of[b] - of[a] })
 	for _, f := range names[:min(len(names), 120)] {
-		fmt.Printf("%s %7.1f %s\n", name, float64(of[f])/batchSize, f)
+		fmt.Printf("%s %7.1f %s\n", name, float64(of[f])/microStepped, f)
 	}
 }
 
@@ -190,6 +194,9 @@ func TestMicroStep(t *testing.T) {
 	pid, thread := unix.Getpid(), unix.Gettid()
 	mark := func() { _ = unix.Tgkill(pid, thread, unix.SIGUSR1) }
 	w := c.bed.w
+	for w.pool.Len() > microStepped { // the link has no more buffers for packets
+		w.pool.Get()
+	}
 	mark()
 	mark()
 	w.begin(c.bed.now + 20_000)

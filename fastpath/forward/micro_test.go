@@ -309,7 +309,7 @@ func microEstablished(cases []*microCase) string {
 // microInstructions is what the stages of each row execute.
 func microInstructions(cases []*microCase) string {
 	var s strings.Builder
-	s.WriteString("\nInstructions a packet, of one batch: the stages' own, counted by single steps, which no noise disturbs.\n")
+	fmt.Fprintf(&s, "\nInstructions a packet, of a batch of %d: the stages' own, counted by single steps, which no noise disturbs.\n", microStepped)
 	fmt.Fprintf(&s, "%-8s %9s %8s %9s", "packets", "flows", "services", "routes")
 	for _, st := range microStages {
 		fmt.Fprintf(&s, " %8s", st.name)
