@@ -54,8 +54,7 @@ type Entry struct {
 	Bytes              uint64
 }
 
-// rest is what a key has beside addresses and protocol. It is a struct, and so is kind,
-// so that each is compared at once.
+// rest is what a key has beside addresses and protocol.
 type rest struct {
 	KeyNH        uint32
 	Sport, Dport uint16

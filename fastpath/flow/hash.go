@@ -29,6 +29,13 @@ func (t *Table) Locate(keyNH uint32, tuple *packet.Tuple, p *Place) {
 	p.home = t.four.home(t.hash(p))
 }
 
+// matches compares what is not an address, in the pieces that Locate wrote: a processor
+// makes who reads two of them at once wait until both are in the cache, and that is
+// after all that came before them, memory of other flows included.
+func (p *Place) matches(e *Entry) bool {
+	return e.KeyNH == p.KeyNH && e.Sport == p.Sport && e.Dport == p.Dport && e.Proto == p.Proto && e.Used == slotUsed
+}
+
 // Touch reads a little of the cells where entries would be. Loads that depend on
 // nothing overlap: who touches many places before he looks the first one up waits
 // once for the memory, not each time. A third of the entries are not in the first cell

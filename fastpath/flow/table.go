@@ -157,7 +157,8 @@ func (t *Table) Cold(slot uint32) *Cold { return &t.cold[slot] }
 
 // Lookup finds the entry of k.
 func (t *Table) Lookup(k *Key) (slot uint32, ok bool) {
-	p := t.place(k)
+	var p Place
+	t.Locate(k.KeyNH, &k.Tuple, &p)
 	return t.Find(&k.Tuple, &p)
 }
 
@@ -172,7 +173,7 @@ func (t *Table) Find(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
 		return t.findSix(k, p)
 	}
 	for slot, end := p.home, p.home+uint32(t.four.lines[p.home].reach); slot < end; slot++ {
-		if e := &t.four.lines[slot]; e.ends == p.ends && e.rest == p.rest && e.kind == p.kind {
+		if e := &t.four.lines[slot]; e.ends == p.ends && p.matches(e) {
 			return slot, true
 		}
 	}
@@ -182,7 +183,7 @@ func (t *Table) Find(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
 func (t *Table) findSix(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
 	for cell, end := p.home, p.home+uint32(t.six.line(p.home).reach); cell < end; cell++ {
 		e := t.six.line(cell)
-		if e.ends != p.ends || e.rest != p.rest || e.kind != p.kind {
+		if e.ends != p.ends || !p.matches(e) {
 			continue
 		}
 		if w := t.six.wide(t.six.first + cell); w.src == k.Src && w.dst == k.Dst {
@@ -197,7 +198,8 @@ func (t *Table) findSix(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
 // key that is there already is returned as it is. ok is false when the part is
 // at its limit or k's window is full; see Victim.
 func (t *Table) Insert(k *Key) (slot uint32, ok bool) {
-	p := t.place(k)
+	var p Place
+	t.Locate(k.KeyNH, &k.Tuple, &p)
 	if slot, ok = t.Find(&k.Tuple, &p); ok {
 		return slot, true
 	}

@@ -25,9 +25,9 @@ var microStep = flag.String("micro.step", "", "run one batch of the row of this 
 // their guests use the processor's counters, and what a step is does not depend on what
 // else the machine does.
 
-// microStepped is how many packets are stepped through: in a virtual machine a step takes
-// 100 us and more.
-const microStepped = 8
+// microStepped is how many packets are stepped through: in a virtual machine a step may take
+// most of a millisecond.
+const microStepped = 4
 
 // microSteps counts the instructions of each stage of c in one small batch, a packet.
 func microSteps(c *microCase) (stages [len(microStages)]float64, err error) {
