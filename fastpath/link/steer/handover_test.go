@@ -53,8 +53,8 @@ func (b *bed) change(t *testing.T, flow *offload.Flow, arrived func() int) {
 	for range times {
 		begun := time.Now()
 		for !takes(t, b.r, b, flow) {
-			if turns++; time.Since(begun) > 20*time.Second {
-				t.Fatalf("not taken in 20 s: %+v", b.c.Slots()[flow.Handover])
+			if turns++; time.Since(begun) > time.Minute { // on a busy machine hardly anything is ever at rest
+				t.Fatalf("not taken in a minute: %+v", b.c.Slots()[flow.Handover])
 			}
 		}
 		longest = max(longest, time.Since(begun))
