@@ -367,9 +367,10 @@ func TestRestart(t *testing.T) {
 	}
 	a.healthy()
 	before, vmis, pid := a.tables(), a.ask(&rpc.Request{VMIs: &rpc.Empty{}}).VMIs, a.fastpath.Health().PID
-	if !slices.ContainsFunc(before.NextHops, func(n table.NextHop) bool { return n.Type == table.NHTunnel && n.DstMAC[5] == 12 }) {
-		t.Error("the neighbour is not known")
-	}
+	eventually(t, func() string { return "the neighbour is known" }, func() bool {
+		before = a.tables()
+		return slices.ContainsFunc(before.NextHops, func(n table.NextHop) bool { return n.Type == table.NHTunnel && n.DstMAC[5] == 12 })
+	})
 	if _, err := New(m.cfg); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d holds it", os.Getpid())) {
 		t.Errorf("a second agent: %v", err)
 	}
