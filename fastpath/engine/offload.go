@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"log/slog"
-
 	"github.com/vragent/vragent/fastpath/control"
 	"github.com/vragent/vragent/fastpath/engine/offloader"
 	"github.com/vragent/vragent/fastpath/forward/admit"
@@ -35,22 +33,25 @@ func roomFor(mode admit.Mode) int {
 }
 
 // openKernel makes an offloader for the cache, if there is one.
-func openKernel(mode admit.Mode, cache *steer.Cache, memory *flowMemory, log *slog.Logger) kernel {
-	k := kernel{mode: mode}
-	if mode == admit.Off {
+func (p *plane) openKernel(cfg *Config) kernel {
+	k, cache := kernel{mode: cfg.Offload}, p.steer.Cache()
+	if cfg.Offload == admit.Off {
 		return k
 	}
 	k.limits = cache.Limits()
 	if cache.Cap() == 0 {
 		return k
 	}
-	notes, _, err := memory.memory(notesFile, cache.Cap()*offloader.NoteSize)
+	notes, _, err := p.memory.memory(notesFile, cache.Cap()*offloader.NoteSize)
 	if err != nil {
-		log.Warn("what the kernel forwards of a flow before a restart may be counted twice or not at all", "error", err)
+		cfg.Log.Warn("what the kernel forwards of a flow before a restart may be counted twice or not at all", "error", err)
 	}
-	desks, bell := desk.New(len(memory.tables))
-	k.offloader = offloader.New(offloader.Config{Cache: records{cache}, Desks: desks, Bell: bell, Flows: memory.tables, Notes: notes, Log: log})
-	k.config = admit.Config{Mode: mode, Desks: desks, Slots: cache.Slots()}
+	desks, bell := desk.New(len(p.memory.tables))
+	k.offloader = offloader.New(offloader.Config{
+		Cache: records{cache}, Desks: desks, Bell: bell, Flows: p.memory.tables, Notes: notes,
+		Wake: func(worker int) { p.workers[worker].Wake() }, Log: cfg.Log,
+	})
+	k.config = admit.Config{Mode: cfg.Offload, Desks: desks, Slots: cache.Slots()}
 	return k
 }
 

@@ -77,7 +77,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 	if p.steer, err = steer.Open(steer.Config{BPFDir: filepath.Join(cfg.RunDir, pinsDir), PuntOuter: outer.Index, PuntInner: inner.Index, Workers: cfg.Workers, CacheFlows: roomFor(cfg.Offload), Attach: cfg.Attach}); err != nil {
 		return err
 	}
-	p.kernel = openKernel(cfg.Offload, p.steer.Cache(), p.memory, cfg.Log)
+	p.kernel = p.openKernel(cfg)
 	pools := frame.NewPools(cfg.frames(), cfg.Workers)
 	if p.umem, err = xsk.NewUMEM(frame.AddLarge(pools, larges) / frame.ChunkSize); err != nil {
 		return err

@@ -3,49 +3,32 @@ package forward
 import (
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/pace"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-const (
-	// agePass is the time in which the whole table is visited once, in ticks.
-	agePass = 5 * entry.Second
-	// ageOrphan is how long a reverse entry may wait for its forward entry, in ticks.
-	ageOrphan = 2 * entry.Second
-	// ageMost bounds the entries visited in one turn.
-	ageMost = 8192
-)
+// ageOrphan is how long a reverse entry may wait for its forward entry, in ticks.
+const ageOrphan = 2 * entry.Second
 
 // aging visits the table little by little; it belongs to the worker's thread.
 type aging struct {
-	last  uint32 // tick of the last visit
+	pace.Pace
 	visit func(slot uint32, e *flow.Entry)
-	hurry int // entries to visit without waiting for time to pass
 }
 
-// age visits as many entries as the time since the last visit is worth.
 func (w *Worker) age() {
-	passed := w.now - w.aging.last
-	if passed == 0 && w.aging.hurry == 0 {
-		return
-	}
-	w.aging.last = w.now
 	if w.flows.Len() == 0 {
-		w.aging.hurry = 0
+		w.aging.Skip(w.now)
 		return
 	}
-	n := int(min(uint64(w.flows.Slots())*uint64(passed)/agePass+1, ageMost))
-	if w.aging.hurry > 0 {
-		n = ageMost
-		w.aging.hurry = max(0, w.aging.hurry-n)
-	}
-	w.flows.Scan(n, w.aging.visit)
+	w.flows.Scan(w.aging.Turn(w.now, w.flows.Slots()), w.aging.visit)
 }
 
 // Sweep makes the workers forget the flows of interfaces that have left the
 // tables within milliseconds instead of at their turn.
 func (s *Shared) Sweep() {
 	for _, w := range s.workers {
-		w.Do(func() { w.aging.hurry = w.flows.Slots() })
+		w.Do(func() { w.aging.Sweep(w.flows.Slots()) })
 	}
 }
 
@@ -67,7 +50,7 @@ func (w *Worker) visit(slot uint32, e *flow.Entry) {
 		w.forget(slot, e)
 	case idle > limit:
 		w.askOther(slot, e, limit)
-	case idle <= agePass && w.remote(slot):
+	case idle <= pace.Whole && w.remote(slot):
 		w.ask(slot, e, never) // heals what a lost message broke
 	}
 }

@@ -70,7 +70,7 @@ func (b *bed) node(name, addr string, workers, flows int) *node {
 	}
 	opts := Options{Workers: workers, Memory: memory, Pools: n.pools, Flows: tables, Clients: affinity.New()}
 	if b.offload != admit.Off {
-		n.cache = newCache(b, tables)
+		n.cache = newCache(n, tables)
 		opts.Offload = admit.Config{Mode: b.offload, Desks: n.cache.desks, Slots: n.cache.Slots}
 	}
 	s, err := NewShared(opts)

@@ -26,11 +26,14 @@ type cache struct {
 	leaves    func(*packet.Info) bool // it leaves such packets to the worker
 }
 
-func newCache(b *bed, flows []*flow.Table) *cache {
+func newCache(n *node, flows []*flow.Table) *cache {
 	c := &cache{Cache: fake.New(1 << 16)}
 	var bell <-chan struct{}
 	c.desks, bell = desk.New(len(flows))
-	c.Offloader = offloader.New(offloader.Config{Cache: c.Cache, Desks: c.desks, Bell: bell, Flows: flows, Notes: make(offloader.Notes, 64*offloader.NoteSize), Log: slog.New(slog.DiscardHandler)})
+	c.Offloader = offloader.New(offloader.Config{
+		Cache: c.Cache, Desks: c.desks, Bell: bell, Flows: flows, Notes: make(offloader.Notes, 64*offloader.NoteSize),
+		Wake: func(worker int) { n.workers[worker].Wake() }, Log: slog.New(slog.DiscardHandler),
+	})
 	return c
 }
 

@@ -50,7 +50,7 @@ var microStages = [...]struct {
 	{"own", (*Worker).own},
 	{"track", (*Worker).track},
 	{"emit", (*Worker).emit},
-	{"rest", func(w *Worker) { w.age(); w.offloads(); w.end() }},
+	{"rest", func(w *Worker) { w.flush(); w.age(); w.offloads(); w.end() }},
 }
 
 const (

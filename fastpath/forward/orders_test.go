@@ -175,7 +175,7 @@ func TestTurnIsOrders(t *testing.T) {
 		})
 	}
 	// offloads does nothing there: no world has a kernel that forwards.
-	if want := "begin receive drain classify own track emit age offloads end"; strings.Join(got, " ") != want {
+	if want := "begin receive drain classify own track emit flush age offloads end"; strings.Join(got, " ") != want {
 		t.Errorf("Turn is %v; the explorer (world_test.go) knows %s", got, want)
 	}
 }

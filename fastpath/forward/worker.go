@@ -124,6 +124,7 @@ func (w *Worker) Turn(now uint64) int {
 			break
 		}
 	}
+	w.flush() // what follows may take longer than all before, and no packet waits for it
 	w.age()
 	w.offloads()
 	w.end()
@@ -142,9 +143,8 @@ func (w *Worker) begin(now uint64) {
 	w.calls.Run()
 }
 
-// end hands everything of the turn to the kernel and wakes whom it concerns.
+// end says behind the packets of the turn what belongs there, and wakes whom it concerns.
 func (w *Worker) end() {
-	w.flush()
 	if w.admit != nil {
 		w.admit.End(w.doors[0].link, w.pool, w.mem)
 	}
@@ -159,10 +159,16 @@ func (w *Worker) end() {
 // spin is how long an idle worker turns before it sleeps, poll: adaptive.
 const spin = 50 * time.Microsecond
 
-// nap bounds a sleep, so that aging goes on: a full table is visited in seconds.
-// doze is for frames that a device did not take: nobody tells when it does.
+// Bounds of a sleep. Whoever has work for a worker ends its sleep: what it finds out by
+// itself alone is that time passes, for flows that are to age and for whoever asks
+// whether it is alive. Each sleep costs more than its turn: the Go runtime's monitor
+// gets up with a thread that comes back to a runtime at rest, and looks about for a while.
 const (
-	nap  = 20 * time.Millisecond
+	sleep = 250 * time.Millisecond
+	// nap is for what comes to an end that nobody tells of: a flow changes hands, or chunks
+	// are away, without which the links cannot receive.
+	nap = 20 * time.Millisecond
+	// doze is for frames that a device did not take.
 	doze = time.Millisecond
 )
 
@@ -170,6 +176,13 @@ const (
 func (w *Worker) Run(ctx context.Context) error {
 	w.calls.Start()
 	defer w.calls.Stop()
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { w.sleeper.Wake(); close(woken) })
+	defer func() {
+		if !stop() {
+			<-woken // nobody may use the sleeper after this
+		}
+	}()
 	c := clock.New()
 	last := c.Now()
 	for ctx.Err() == nil {
@@ -179,16 +192,16 @@ func (w *Worker) Run(ctx context.Context) error {
 			continue
 		}
 		if !w.s.opts.Busy && now-last > uint64(spin) {
-			w.sleep()
+			w.rest()
 		}
 	}
 	return nil
 }
 
-// sleep waits for frames, messages or calls, unless there is work to do. The flag
+// rest waits for frames, messages, calls or tables, unless there is work to do. The flag
 // is up before the rings are looked at again: a sender either sees it, or its
 // message is seen here.
-func (w *Worker) sleep() {
+func (w *Worker) rest() {
 	w.sleeping.Store(true)
 	if !w.pending() {
 		w.count.sleeps++
@@ -203,7 +216,10 @@ func (w *Worker) patience() time.Duration {
 			return doze
 		}
 	}
-	return nap
+	if w.pool.Len() < w.pool.Cap()/8 || w.admit != nil && w.admit.Handing() {
+		return nap
+	}
+	return sleep
 }
 
 func (w *Worker) pending() bool {
@@ -212,7 +228,7 @@ func (w *Worker) pending() bool {
 			return true
 		}
 	}
-	return w.calls.Pending() || w.aging.hurry > 0
+	return w.s.tables.Load() != w.view.Tables || w.calls.Pending() || w.aging.Pending() || w.admit != nil && w.admit.Told()
 }
 
 // Wake makes a sleeping worker turn.

@@ -9,6 +9,7 @@ import (
 	"github.com/vragent/vragent/fastpath/flow"
 	"github.com/vragent/vragent/fastpath/flow/affinity"
 	"github.com/vragent/vragent/fastpath/forward/entry"
+	"github.com/vragent/vragent/fastpath/forward/pace"
 	"github.com/vragent/vragent/fastpath/forward/reason"
 	"github.com/vragent/vragent/fastpath/frame"
 	"github.com/vragent/vragent/fastpath/link"
@@ -110,7 +111,7 @@ func (w *world) reset() {
 		s := stepper{Worker: w.at[i].Worker, link: l}
 		s.doors[0].link, s.pool = l, w.pools[i]
 		s.flows.Scan(s.flows.Slots(), func(slot uint32, _ *flow.Entry) { s.flows.Delete(slot) })
-		s.aging.last, s.aging.hurry, s.n, s.lastReverse, s.views = 0, 0, 0, 0, 1
+		s.aging.Pace, s.n, s.lastReverse, s.views = pace.Pace{}, 0, 0, 1
 		s.view.Tables, s.count, s.quota = firstTables, counters{}, nil
 		s.count.init()
 		s.grow()
@@ -195,6 +196,7 @@ func (w *world) step(i int) {
 
 func (w *world) finish(s *stepper) {
 	s.emit()
+	s.flush()
 	s.age()
 	s.end()
 	s.stage = between
@@ -428,7 +430,7 @@ func (w *world) heals() {
 			if id++; ok {
 				break
 			}
-			w.now += uint64(agePass) << TickShift
+			w.now += uint64(pace.Whole) << TickShift
 			w.at[0].due, w.at[1].due = true, true
 			w.quiet()
 		}
@@ -499,7 +501,7 @@ func (w *world) key() uint64 {
 }
 
 func (s *stepper) key(h *maphash.Hash, put func(...int)) {
-	put(int(s.stage), s.i, len(s.waiting), b2i(s.due)+2*b2i(s.ages), int(s.view.Now>>20), int(s.aging.last), int(*s.quota.Of(nhPods, false)), int(*s.quota.Of(nhPods+1, false)))
+	put(int(s.stage), s.i, len(s.waiting), b2i(s.due)+2*b2i(s.ages), int(s.view.Now>>20), int(s.aging.Last), int(*s.quota.Of(nhPods, false)), int(*s.quota.Of(nhPods+1, false)))
 	put(b2i(s.view.Tables == firstTables), int(s.views))
 	for _, n := range s.waiting {
 		put(n)

@@ -53,6 +53,7 @@ type Config struct {
 	Bell  <-chan struct{}
 	Flows []*flow.Table // of the workers; only read, once Begin has returned
 	Notes Notes         // NoteSize for each flow that fits
+	Wake  func(int)     // makes the worker of that number read its news, if it sleeps
 	Log   *slog.Logger
 }
 
@@ -259,8 +260,11 @@ func (o *Offloader) news(k *kept, s offload.Stats, out bool) desk.News {
 // push reports whether the worker's desk had room.
 func (o *Offloader) push(n desk.News) bool {
 	worker, _ := flow.Split(n.Index)
-	if worker < len(o.Desks) && !o.Desks[worker].News.Push(n) {
-		return false
+	if worker < len(o.Desks) {
+		if !o.Desks[worker].News.Push(n) {
+			return false
+		}
+		o.Wake(worker)
 	}
 	o.count.Packets += n.Packets
 	o.count.Bytes += n.Bytes

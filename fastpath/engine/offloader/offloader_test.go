@@ -38,7 +38,7 @@ func newBed(t *testing.T, size int) *bed {
 	b := &bed{T: t, cache: fake.New(size), flows: flows, now: 1e12, heard: map[uint32]uint64{}, out: map[uint32]int{}}
 	desks, bell := desk.New(1)
 	b.desk = desks[0]
-	b.Offloader = offloader.New(offloader.Config{Cache: b.cache, Desks: desks, Bell: bell, Flows: []*flow.Table{flows}, Log: slog.New(slog.DiscardHandler)})
+	b.Offloader = offloader.New(offloader.Config{Cache: b.cache, Desks: desks, Bell: bell, Flows: []*flow.Table{flows}, Wake: func(int) {}, Log: slog.New(slog.DiscardHandler)})
 	build := table.NewBuilder()
 	err = build.Apply(&table.Delta{Upsert: table.State{
 		VRFs:     []table.VRF{{ID: 1, Name: "v"}},

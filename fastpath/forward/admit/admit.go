@@ -361,6 +361,12 @@ func (a *Admission) out(slot uint32, e *flow.Entry, now uint64) {
 	a.drained(slot)
 }
 
+// Told says that there is news.
+func (a *Admission) Told() bool { return a.desk.News.Len() > 0 }
+
+// Handing says that a flow changes hands, which Look must see the end of.
+func (a *Admission) Handing() bool { return !a.turns.Idle() }
+
 // Look ends the hand-overs that have come to an end, well or not.
 func (a *Admission) Look(now uint64) {
 	for slot, how := a.turns.Next(now); how != handover.None; slot, how = a.turns.Next(now) {
