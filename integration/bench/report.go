@@ -126,20 +126,9 @@ func (c *contest) cell(w workload, cell figures.Cell) string {
 		return "missing"
 	}
 	for _, m := range w.metrics {
-		values = append(values, short(c.samples.Of(cell, m).Median))
+		values = append(values, figures.Short(c.samples.Of(cell, m).Median))
 	}
-	return fmt.Sprintf("%s ±%.0f%% (%s)", strings.Join(values, "/"), first.Spread(), short(c.samples.Of(cell, cpuUnit).Median))
-}
-
-// short has three digits.
-func short(v float64) string {
-	switch {
-	case v >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
-	}
-	return fmt.Sprintf("%.2f", v)
+	return fmt.Sprintf("%s ±%.0f%% (%s)", strings.Join(values, "/"), first.Spread(), figures.Short(c.samples.Of(cell, cpuUnit).Median))
 }
 
 // pathsOf are those on which anybody was measured.

@@ -86,7 +86,7 @@ func bar(body *strings.Builder, y int, b Bar, scale float64) {
 	text(body, 90, y, "", b.Name)
 	fmt.Fprintf(body, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/>`, class, barLeft, y-barHeight+1, at(b.Median)-barLeft, barHeight)
 	fmt.Fprintf(body, `<line class="range" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`+"\n", at(b.Min), at(b.Max), y-barHeight/2+1, y-barHeight/2+1)
-	text(body, int(at(b.Max))+6, y, "value", fmt.Sprintf("%.3g", b.Median))
+	text(body, int(at(b.Max))+6, y, "value", Short(b.Median))
 }
 
 func text(body *strings.Builder, x, y int, class, s string) {

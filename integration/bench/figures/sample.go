@@ -111,3 +111,14 @@ func (s Summary) Spread() float64 {
 
 // Of summarizes one metric of one cell.
 func (r Series) Of(c Cell, metric string) Summary { return Summarize(r.Values(c, metric)) }
+
+// Short writes a figure as tables and plots show it: three digits, never an exponent.
+func Short(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
