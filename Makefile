@@ -127,11 +127,11 @@ bench-smoke: bench-build ## one short round of it: does everything run? (root)
 
 .PHONY: bench-line
 bench-line: RESULTS = integration/bench/results/line
-bench-line: bench-build ## where the line of offload: auto is: the same flows by the workers and by the kernel, at several rates; ten minutes (root)
+bench-line: bench-build ## where the line of offload: auto is: the same flows by the workers and by the kernel, at several rates; 13 minutes (root)
 	$(BENCH) -line
 
 .PHONY: bench-micro
-bench-micro: ## the user plane alone on in-memory links: ns and instructions of each stage, into integration/bench/results/micro.txt (three minutes)
+bench-micro: ## the user plane alone on in-memory links: ns and instructions of each stage, into integration/bench/results/micro.txt (four minutes)
 	@mkdir -p build/tools integration/bench/results
 	$(GO) test -c -o build/tools/micro.test ./fastpath/forward
 	build/tools/micro.test -test.run '^TestMicro$$' -micro integration/bench/results/micro.txt

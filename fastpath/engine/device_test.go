@@ -13,8 +13,8 @@ func TestDevices(t *testing.T) {
 	}
 	defer d.close()
 	all, err := net.Interfaces()
-	if err != nil || len(all) == 0 {
-		t.Skip("no devices to ask about", err)
+	if err != nil || len(all) == 0 { // there is always lo
+		t.Fatal("no devices to ask about", err)
 	}
 	most := 0
 	for _, want := range all {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// The line of offload: auto, between flows that carry much and go to the kernel, and
-// those that chat and stay with the workers (forward/bulk): the same flows by both, at several rates.
+// The line of offload: auto, between flows that go to the kernel and those that stay with
+// the workers (forward/bulk): the same flows by both, at several rates.
 // `make bench-line` prints what its constants were set by.
 
 // streams are echoed datagrams, so many a second of such a size: a flow and its answers.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -27,6 +28,9 @@ const streamHeader = 8 + 8
 // udpStream sends datagrams at a rate, whether they come back or not, and measures how long
 // those took that did. They are sent when they are due, or as soon after as the thread wakes up.
 func udpStream(ctx context.Context, o *options) (*result.Result, error) {
+	if o.rate < 1 {
+		return nil, fmt.Errorf("-rate %d: want 1 or more datagrams a second", o.rate)
+	}
 	fd, err := dial(unix.SOCK_DGRAM, o.to, datagramPatience)
 	if err != nil {
 		return nil, err
