@@ -124,6 +124,15 @@ func (t *Table) Len() int { return int(t.four.used.Load() + t.six.used.Load()) }
 // Cap returns the number of entries of each family that fit: three quarters of the homes.
 func (t *Table) Cap() Size { return Size{t.four.limit, t.six.limit} }
 
+// Full says that there is no room for another entry of a family, wherever it belongs.
+func (t *Table) Full(six bool) bool {
+	part := &t.four
+	if six {
+		part = &t.six
+	}
+	return int(part.used.Load()) >= part.limit
+}
+
 // Slots returns the number of cells; slots are smaller.
 func (t *Table) Slots() int { return len(t.cold) }
 
@@ -208,12 +217,12 @@ func (t *Table) Insert(k *Key) (slot uint32, ok bool) {
 
 // Add is Insert where the key, whose tuple is k, has been located and not found.
 func (t *Table) Add(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
+	if t.Full(p.six) {
+		return 0, false
+	}
 	part := &t.four
 	if p.six {
 		part = &t.six
-	}
-	if int(part.used.Load()) >= part.limit {
-		return 0, false
 	}
 	for i := range uint32(window) {
 		if part.line(p.home+i).Used != slotEmpty {
@@ -240,6 +249,17 @@ func (t *Table) begin(slot uint32, k *packet.Tuple, p *Place) {
 	if p.six {
 		*t.six.wide(slot) = wide{k.Src, k.Dst, k.Src, k.Dst}
 	}
+}
+
+// Linked returns the entry of a slot if its other direction is peer.
+func (t *Table) Linked(slot, peer uint32) *Entry {
+	if int(slot) >= t.Slots() {
+		return nil
+	}
+	if e := t.Entry(slot); e.Used != slotEmpty && t.Cold(slot).Reverse == peer {
+		return e
+	}
+	return nil
 }
 
 // Delete removes the entry of a slot. An empty slot stays empty.

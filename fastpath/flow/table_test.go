@@ -152,6 +152,9 @@ func TestFillToCapacity(t *testing.T) {
 		if _, ok := tab.Insert(&k); ok || tab.Len() != entries {
 			t.Error("the table takes more than its capacity")
 		}
+		if !tab.Full(six) || tab.Full(!six) {
+			t.Errorf("full: %v, the other family: %v", tab.Full(six), tab.Full(!six))
+		}
 		if k = family(1<<31, !six); insert(t, tab, k) == 0 {
 			t.Error("the other family has no room of its own")
 		}

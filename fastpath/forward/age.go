@@ -83,7 +83,7 @@ func (w *Worker) askOther(slot uint32, e *flow.Entry, limit uint32) {
 		w.ask(slot, e, limit)
 		return
 	}
-	r := w.linked(flow.Slot(w.flows.Cold(slot).Reverse), flow.Index(w.id, slot))
+	r := w.flows.Linked(flow.Slot(w.flows.Cold(slot).Reverse), flow.Index(w.id, slot))
 	if r != nil && entry.Idle(w.now, r.LastSeen) <= limit {
 		e.LastSeen = r.LastSeen
 		return
@@ -118,7 +118,7 @@ func (w *Worker) ask(slot uint32, e *flow.Entry, limit uint32) {
 
 // actAge answers ask.
 func (w *Worker) actAge(from int, m *message, slot uint32) {
-	e := w.linked(slot, m.peer)
+	e := w.flows.Linked(slot, m.peer)
 	if e != nil {
 		w.setTCP(slot, e, entry.MergeTCP(e.TCP, m.tcp))
 	}
@@ -137,7 +137,7 @@ func (w *Worker) actAge(from int, m *message, slot uint32) {
 
 // actAlive takes over when the other direction was seen, and what of TCP.
 func (w *Worker) actAlive(m *message, slot uint32) {
-	e := w.linked(slot, m.peer)
+	e := w.flows.Linked(slot, m.peer)
 	if e == nil {
 		return
 	}

@@ -112,6 +112,32 @@ func TestFloodFromAnotherNode(t *testing.T) {
 	})
 }
 
+// TestFloodOfAFullTable: who has searched a full table for room in vain, as often as is for it in a
+// tick, is refused before anything is decided for it: where there is no backend, too. In the
+// next tick it may search again.
+func TestFloodOfAFullTable(t *testing.T) {
+	b, n1, _ := twoNodes(t, 1)
+	n1.shared.opts.MaxVifFlows = 1 << 20
+	syns(b, "10.0.1.3", 16, 1000)
+	w := n1.workers[0]
+	if !w.flows.Full(false) {
+		t.Fatalf("the flood left room: %d of %d", w.flows.Len(), w.flows.Cap().Four)
+	}
+	astray := func() (full, refused int) {
+		before := w.count.drops
+		n1.send("c", build.IPv4("10.0.0.2", nobody).TCP(1024, 80, "S").Bytes())
+		b.run()
+		return int(w.count.drops[reason.FlowTableFull] - before[reason.FlowTableFull]), int(w.count.drops[reason.NoBackend] - before[reason.NoBackend])
+	}
+	if full, refused := astray(); full != 1 || refused != 0 {
+		t.Errorf("flow-table-full %d, no-backend %d; want 1 and 0", full, refused)
+	}
+	b.now += 2 << TickShift
+	if full, refused := astray(); full != 0 || refused != 1 {
+		t.Errorf("in the next tick: flow-table-full %d, no-backend %d; want 0 and 1", full, refused)
+	}
+}
+
 // BenchmarkFlood is the cost of a SYN of a pod that has as many flows as it may, beside
 // that of a packet of a flow that is known.
 func BenchmarkFlood(bench *testing.B) {

@@ -20,8 +20,8 @@ import (
 //
 //	drops: reason.VifFlowLimit, reason.FlowTableFull, reason.NATPorts, reason.RingFull
 func (w *Worker) install(p *pkt, at *flow.Place, d *decide.Decision) {
-	if !w.mayBegin(p, at) {
-		w.drop(p, reason.VifFlowLimit)
+	if why := w.mayBegin(p, at); why != reason.None {
+		w.drop(p, why)
 		return
 	}
 	slot, ok := w.add(&p.Info.Tuple, at, at.KeyNH)
@@ -187,10 +187,19 @@ func (w *Worker) evict(at *flow.Place, by uint32) bool {
 	return ok
 }
 
-// mayBegin says that the quota of who sent p allows another flow.
-func (w *Worker) mayBegin(p *pkt, at *flow.Place) bool {
-	return w.quota.Held(at.KeyNH, p.Info.V6) < w.maxVifFlows(p.Info.V6) ||
-		w.quota.Worth(at.KeyNH, w.now) && w.quota.Searched(at.KeyNH, w.now, w.replaceOwn(p, at))
+// mayBegin says why who sent p may not begin another flow: it has its quota, or has searched
+// a full table for room often enough.
+func (w *Worker) mayBegin(p *pkt, at *flow.Place) Reason {
+	worth := w.quota.Worth(at.KeyNH, w.now)
+	switch {
+	case w.quota.Held(at.KeyNH, p.Info.V6) >= w.maxVifFlows(p.Info.V6):
+		if !worth || !w.quota.Searched(at.KeyNH, w.now, w.replaceOwn(p, at)) {
+			return reason.VifFlowLimit
+		}
+	case !worth && w.flows.Full(p.Info.V6):
+		return reason.FlowTableFull
+	}
+	return reason.None
 }
 
 // replaceOwn makes room in the quota of a vif that opens and closes many connections:
@@ -220,20 +229,9 @@ func (w *Worker) removePair(slot uint32, e *flow.Entry) {
 		w.tell(owner, &message{kind: msgDelete, index: other, peer: mine})
 		return
 	}
-	if r := w.linked(at, mine); r != nil {
+	if r := w.flows.Linked(at, mine); r != nil {
 		w.forget(at, r)
 	}
-}
-
-// linked returns the entry at slot if its other direction is peer.
-func (w *Worker) linked(slot, peer uint32) *flow.Entry {
-	if int(slot) >= w.flows.Slots() {
-		return nil
-	}
-	if e := w.flows.Entry(slot); e.Used != 0 && w.flows.Cold(slot).Reverse == peer {
-		return e
-	}
-	return nil
 }
 
 // forget deletes one entry.

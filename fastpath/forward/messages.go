@@ -126,7 +126,7 @@ func (w *Worker) act(from int, m *message) {
 			w.forget(slot, e)
 		}
 	case msgTCP:
-		if e := w.linked(slot, m.peer); e != nil {
+		if e := w.flows.Linked(slot, m.peer); e != nil {
 			w.setTCP(slot, e, entry.MergeTCP(e.TCP, m.tcp))
 		}
 	case msgAge:
@@ -136,7 +136,7 @@ func (w *Worker) act(from int, m *message) {
 	case msgBulk:
 		w.bulk(m)
 	case msgDelete:
-		if e := w.linked(slot, m.peer); e != nil {
+		if e := w.flows.Linked(slot, m.peer); e != nil {
 			w.forget(slot, e)
 		}
 	}
@@ -240,7 +240,7 @@ func (w *Worker) mirrorTCP(slot uint32, e *flow.Entry) {
 		w.tell(owner, &message{kind: msgTCP, index: reverse, peer: mine, tcp: e.TCP.Reverse()})
 		return
 	}
-	if r := w.linked(at, mine); r != nil {
+	if r := w.flows.Linked(at, mine); r != nil {
 		w.setTCP(at, r, entry.MergeTCP(r.TCP, e.TCP.Reverse()))
 	}
 }

@@ -39,7 +39,7 @@ func (w *Worker) offload(p *pkt, slot uint32, e *flow.Entry) {
 // where that comes from, only the packet says.
 func (w *Worker) bulk(m *message) {
 	_, slot := flow.Split(m.index)
-	if e := w.linked(slot, m.peer); e != nil && e.Flags&flow.FlagOffloaded == 0 {
+	if e := w.flows.Linked(slot, m.peer); e != nil && e.Flags&flow.FlagOffloaded == 0 {
 		e.Flags |= flow.FlagBulk
 	}
 }

@@ -14,7 +14,7 @@ import (
 //
 //	reads:  keyNH, info, tables, flows
 //	writes: to, nh, push, rewrite; flows
-//	drops:  reason.VifFlowLimit, reason.NoRoute … reason.NATPorts; refusals are answered
+//	drops:  reason.VifFlowLimit, reason.FlowTableFull, reason.NoRoute … reason.NATPorts; refusals are answered
 func (w *Worker) track() {
 	w.locate()
 	w.missed = 0
@@ -33,8 +33,8 @@ func (w *Worker) track() {
 			continue
 		}
 		if !w.known(p, &w.places[i]) && p.live && !p.answer {
-			if !w.mayBegin(p, &w.places[i]) { // before the decision: a flood must not buy one with each packet
-				w.drop(p, reason.VifFlowLimit)
+			if why := w.mayBegin(p, &w.places[i]); why != reason.None { // before the decision: a flood must not buy one with each packet
+				w.drop(p, why)
 				continue
 			}
 			w.misses[w.missed] = uint8(i)

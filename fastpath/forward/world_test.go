@@ -396,7 +396,7 @@ func (w *world) pairs() {
 				w.fail("worker %d: %s has no other direction", i, c.Key().Tuple)
 				return
 			}
-			if w.at[owner].linked(at, flow.Index(i, slot)) == nil {
+			if w.at[owner].flows.Linked(at, flow.Index(i, slot)) == nil {
 				w.fail("worker %d: the other direction of %s is gone", i, c.Key().Tuple)
 			}
 		})
