@@ -87,7 +87,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 		return err
 	}
 	for i := range cfg.Workers {
-		c := xsk.Config{Ifname: inner.Name, Ifindex: inner.Index, Queue: i, Pool: pools[i], UMEM: p.umem}
+		c := xsk.Config{Ifname: inner.Name, Ifindex: inner.Index, Queue: i, Pool: pools[i], UMEM: p.umem, Round: p.steer.Round(i)}
 		if i > 0 {
 			c.Shared = p.sockets[0]
 		}

@@ -24,6 +24,7 @@ var causes = [steerCauseCAUSES]Drop{
 	steerCauseUNKNOWN_VIF:    {Name: "steer-unknown-vif", Sentence: "A worker sent a frame to a vif that is not attached (yet, or any more)."},
 	steerCausePUNT_FOREIGN:   {Name: "steer-punt-foreign", Sentence: "A frame on the punt link was not steered there: the host's own stack sends there."},
 	steerCauseNO_SOCKET:      {Name: "steer-no-worker", Sentence: "No worker listens on the queue: the fast path is starting or gone."},
+	steerCauseOVER_SHARE:     {Name: "steer-over-share", Sentence: "A pod or the host sent more than a worker takes; of what waits for the worker, others have their share."},
 }
 
 // deviceDrops are the drop counters of the two ends of the punt link, as in

@@ -57,6 +57,7 @@ enum cause {
 	UNKNOWN_VIF,
 	PUNT_FOREIGN,
 	NO_SOCKET,
+	OVER_SHARE,
 	CAUSES,
 };
 
@@ -294,6 +295,7 @@ static __always_inline __u32 owner(struct __sk_buff *skb, __u32 at)
 }
 
 #include "cache.h"
+#include "share.h"
 
 // to_punt sends a frame that came from a vif to the worker that owns its flow. Where
 // its source was, m.
@@ -362,7 +364,9 @@ int from_vif(struct __sk_buff *skb)
 		action = through(skb, id << 8, 0, false, &m, &worker);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		action = through(skb, id << 8, 0, true, &m, &worker);
-	return action == UP ? to_punt(skb, id, worker, &m) : action;
+	if (action != UP)
+		return action;
+	return within(skb, worker) ? to_punt(skb, id, worker, &m) : drop(OVER_SHARE);
 }
 
 // out_of_tunnel is through for a packet in a tunnel whose outer bytes, after Ethernet, begin

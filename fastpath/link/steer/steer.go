@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 
@@ -51,6 +52,7 @@ type Steer struct {
 	clsact  bool           // programs are filters
 	socket  *clsact.Socket // for them
 	limits  []string
+	rounds  *rounds
 
 	mu    sync.Mutex
 	holds map[attachment]hold // guarded by mu
@@ -92,7 +94,10 @@ func open(cfg Config, can abilities) (*Steer, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if s.cache, err = newCache(s.objects.steerMaps, cfg.CacheFlows, can.limits()); err == nil {
+	if s.rounds, err = mapRounds(s.objects.Rounds); err == nil {
+		s.cache, err = newCache(s.objects.steerMaps, cfg.CacheFlows, can.limits())
+	}
+	if err == nil {
 		err = s.adopt(cfg)
 	}
 	if err != nil {
@@ -234,6 +239,11 @@ func (s *Steer) SetSocket(queue, fd int) error {
 	return nil
 }
 
+// Round is where a worker says that it begins a round, by another number than 0: when all that
+// waited for it at the beginning of the last one has been taken. In a round, each pod may
+// send it so much and no more. Valid until Close.
+func (s *Steer) Round(worker int) *atomic.Uint32 { return s.rounds.of(worker) }
+
 // Close lets go of the programs; what is pinned stays and goes on working.
 func (s *Steer) Close() error {
 	s.mu.Lock()
@@ -241,6 +251,9 @@ func (s *Steer) Close() error {
 	err := s.objects.Close()
 	if s.cache != nil {
 		err = errors.Join(err, s.cache.close())
+	}
+	if s.rounds != nil {
+		err = errors.Join(err, s.rounds.close())
 	}
 	for at, h := range s.holds {
 		err = errors.Join(err, h.close())

@@ -23,7 +23,8 @@ const (
 	steerCauseUNKNOWN_VIF    steerCause = 4
 	steerCausePUNT_FOREIGN   steerCause = 5
 	steerCauseNO_SOCKET      steerCause = 6
-	steerCauseCAUSES         steerCause = 7
+	steerCauseOVER_SHARE     steerCause = 7
+	steerCauseCAUSES         steerCause = 8
 )
 
 type steerEntry struct {
@@ -104,10 +105,22 @@ type steerKey6 struct {
 	Dport uint16
 }
 
+type steerRound struct {
+	_      structs.HostLayout
+	Number uint32
+	Pad    [15]uint32
+}
+
 type steerSeat struct {
 	_       structs.HostLayout
 	Ifindex uint32
 	Vif     uint32
+}
+
+type steerSent struct {
+	_       structs.HostLayout
+	Round   uint32
+	Packets uint32
 }
 
 type steerSlot struct {
@@ -153,7 +166,9 @@ const (
 	steerMapGenerations = "generations"
 	steerMapNextHops    = "next_hops"
 	steerMapPeers       = "peers"
+	steerMapRounds      = "rounds"
 	steerMapSeats       = "seats"
+	steerMapShares      = "shares"
 	steerMapSlots       = "slots"
 	steerMapSockets     = "sockets"
 	steerMapSources     = "sources"
@@ -227,7 +242,9 @@ type steerMapSpecs struct {
 	Generations *ebpf.MapSpec `ebpf:"generations"`
 	NextHops    *ebpf.MapSpec `ebpf:"next_hops"`
 	Peers       *ebpf.MapSpec `ebpf:"peers"`
+	Rounds      *ebpf.MapSpec `ebpf:"rounds"`
 	Seats       *ebpf.MapSpec `ebpf:"seats"`
+	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
@@ -271,7 +288,9 @@ type steerMaps struct {
 	Generations *ebpf.Map `ebpf:"generations"`
 	NextHops    *ebpf.Map `ebpf:"next_hops"`
 	Peers       *ebpf.Map `ebpf:"peers"`
+	Rounds      *ebpf.Map `ebpf:"rounds"`
 	Seats       *ebpf.Map `ebpf:"seats"`
+	Shares      *ebpf.Map `ebpf:"shares"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Sources     *ebpf.Map `ebpf:"sources"`
@@ -287,7 +306,9 @@ func (m *steerMaps) Close() error {
 		m.Generations,
 		m.NextHops,
 		m.Peers,
+		m.Rounds,
 		m.Seats,
+		m.Shares,
 		m.Slots,
 		m.Sockets,
 		m.Sources,

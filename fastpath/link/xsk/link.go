@@ -13,6 +13,7 @@ import (
 func (s *Socket) Receive(b []frame.Desc) int {
 	n := min(s.rx.ready(uint32(len(b))), uint32(len(b)))
 	if n == 0 {
+		s.came.rounds.idle(s.rx.mine)
 		s.refill() // after starvation nothing arrives that could cause it
 		if s.busy {
 			s.call()
@@ -27,9 +28,18 @@ func (s *Socket) Receive(b []frame.Desc) int {
 	}
 	s.rx.mine += n
 	s.rx.consumed()
-	s.heads.touch(b[:n])
+	if s.came.rounds.over(s.rx.mine) {
+		s.came.rounds.begin(s.rx.come())
+	}
+	s.came.heads.touch(b[:n])
 	s.refill()
 	return int(n)
+}
+
+// arrivals are the frames received: what is to be done with them at once.
+type arrivals struct {
+	heads  toucher
+	rounds rounds
 }
 
 // toucher reads a byte of each frame before anybody looks at one. Another processor wrote

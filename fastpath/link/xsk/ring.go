@@ -100,6 +100,12 @@ func (r *ring[T]) ready(want uint32) uint32 {
 	return r.theirs - r.mine
 }
 
+// come returns up to where slots are filled.
+func (r *ring[T]) come() uint32 {
+	r.theirs = atomic.LoadUint32(r.producer)
+	return r.theirs
+}
+
 // consumed gives the slots up to mine back.
 func (r *ring[T]) consumed() { atomic.StoreUint32(r.consumer, r.mine) }
 

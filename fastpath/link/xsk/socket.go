@@ -3,6 +3,7 @@ package xsk
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -54,6 +55,9 @@ type Config struct {
 	Busy bool
 	// Empty: the kernel is given no chunks until Fill.
 	Empty bool
+	// Round, if any, gets another number whenever all frames have been taken that waited
+	// when it got the one before.
+	Round *atomic.Uint32
 }
 
 // Socket implements link.Link on one queue of a device.
@@ -72,7 +76,7 @@ type Socket struct {
 	done ring[uint64]     // we consume: chunks of frames that left
 	most int              // chunks the kernel may hold for frames to come
 
-	heads toucher // of the frames received
+	came arrivals
 
 	count counters // written by the worker, read by anyone
 }
@@ -99,7 +103,7 @@ func open(cfg Config) (*Socket, error) {
 	if err := cfg.resolve(); err != nil {
 		return nil, err
 	}
-	s := &Socket{fd: -1, pool: cfg.Pool, heads: toucher{memory: cfg.UMEM.Memory}, zeroCopy: cfg.Mode != Copy}
+	s := &Socket{fd: -1, pool: cfg.Pool, came: arrivals{toucher{memory: cfg.UMEM.Memory}, rounds{number: cfg.Round}}, zeroCopy: cfg.Mode != Copy}
 	for _, step := range []func(*Config) error{s.create, s.register, s.rings, s.tune, s.bind, s.prefer} {
 		if err := step(&cfg); err != nil {
 			s.Close()
