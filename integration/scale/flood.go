@@ -113,17 +113,20 @@ func compare(ctx context.Context, r *report, beds [2]*bed, rate int) error {
 			*m.into = append(*m.into, d)
 		}
 	}
-	used, err := describe(beds[1])
-	if err != nil {
-		return err
-	}
-	r.say("%s, %d rounds of %v in turn, medians; %s", pace, floodRounds, floodTime, used)
+	r.say("%s, %d rounds of %v in turn, medians", pace, floodRounds, floodTime)
 	for _, row := range []struct {
 		what string
 		of   []done
 	}{{"no flood", quiet}, {"flood of one connection", sink}, {"flood that fills the table", full}} {
 		r.say("  %-27s %7.0f SYNs/s arrive; established: %6.0f requests/s, %d failed; new: %6.0f connections/s, %d failed", row.what,
 			median(row.of, syns), median(row.of, established), total(row.of, lostRequests), median(row.of, fresh), total(row.of, lostConnections))
+	}
+	for i, what := range []string{"the sink's node", "the node with a full table"} {
+		used, err := describe(beds[i])
+		if err != nil {
+			return err
+		}
+		r.say("  so far, %s: %s", what, used)
 	}
 	for _, x := range []struct {
 		what string
@@ -278,10 +281,21 @@ func describe(b *bed) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	vifs, err := b.ask(control.Request{Vifs: &control.Empty{}})
+	if err != nil {
+		return "", err
+	}
 	text := fmt.Sprintf("the table is %.1f %% full", 100*float64(s.Workers[0].Flows)/float64(s.Workers[0].FlowSize))
 	for _, d := range drops.DropStats {
 		if d.Count > 0 {
 			text += fmt.Sprintf(", %s %d", d.Name, d.Count)
+		}
+	}
+	for _, v := range vifs.Vifs {
+		for at, who := range map[int]string{client: "client", server: "server", attacker: "attacker"} {
+			if v.ID == b.pods[at].vif.ID {
+				text += fmt.Sprintf("; %s: %d flows, %d packets dropped by the worker", who, v.Flows, v.Drops)
+			}
 		}
 	}
 	return text, nil

@@ -128,7 +128,8 @@ func socket(netns, addr string, port int) (fd int, err error) {
 	return fd, err
 }
 
-// gap is a time in which the spinner did not run, and how long the worker did meanwhile.
+// gap is a time in which the spinner did not run, and how long the worker did meanwhile;
+// or one in which the worker waited for the spinner.
 type gap struct {
 	from, to time.Time
 	worker   time.Duration
@@ -174,25 +175,34 @@ func (s *spinner) stop() []gap {
 	return s.gaps
 }
 
-// spin prints every time longer than half a millisecond in which it did not run.
+// spin prints every time longer than half a millisecond in which it did not run, and in
+// which the worker waited for it: the kernel lets it have a turn now and then, of up to a
+// tick, although the worker has something to do.
 func spin(ctx context.Context, args []string) error {
 	f, err := os.Open(args[0])
 	if err != nil {
 		return err
 	}
 	b := make([]byte, 128)
-	ran := func() int64 {
+	times := func() (ran, waited int64) {
 		n, _ := f.ReadAt(b, 0)
-		v, _ := strconv.ParseInt(strings.Fields(string(b[:n]) + " 0")[0], 10, 64)
-		return v
+		_, _ = fmt.Sscan(string(b[:n]), &ran, &waited)
+		return ran, waited
 	}
-	for last, before := time.Now(), ran(); ctx.Err() == nil; {
-		now, worker := time.Now(), ran()
-		if d := now.Sub(last); d > 500*time.Microsecond {
-			fmt.Println(last.UnixNano(), now.UnixNano(), worker-before)
+	ran, waited := times()
+	const long = 500 * time.Microsecond
+	for last := time.Now(); ctx.Err() == nil; {
+		now := time.Now()
+		ranNow, waitedNow := times()
+		switch mine := time.Duration(waitedNow - waited); {
+		case now.Sub(last) > long:
+			fmt.Println(last.UnixNano(), now.UnixNano(), ranNow-ran)
+			now = time.Now()
+		case mine > long:
+			fmt.Println(last.Add(-mine).UnixNano(), last.UnixNano(), 0)
 			now = time.Now()
 		}
-		last, before = now, worker
+		last, ran, waited = now, ranNow, waitedNow
 	}
 	return nil
 }
