@@ -327,9 +327,15 @@ func (t *Table) Victim(p *Place) (slot uint32, ok bool) {
 	if p.six {
 		part = &t.six
 	}
+	// Behind the last home there are few entries: keys that live there have room, but in a full
+	// table no victim. One in front of them serves as well.
+	from := p.home
+	if last := max(part.homes, victimWindow) - victimWindow; uint64(from) > last {
+		from = uint32(last)
+	}
 	best := rankKeep
 	var seen uint32
-	for i := p.home; i < p.home+victimWindow; i++ {
+	for i := from; i < p.home+victimWindow; i++ {
 		e := part.line(i)
 		r := e.rank()
 		// int32: ticks wrap around.

@@ -431,3 +431,45 @@ func TestNoAllocations(t *testing.T) {
 		}
 	}
 }
+
+// TestVictimOfEveryHome: in a table full of what may go, there is room for every key, wherever its
+// home is: behind the last one there are hardly any entries to choose from.
+func TestVictimOfEveryHome(t *testing.T) {
+	for _, six := range []bool{false, true} {
+		const entries = 10_000
+		tab, _ := newTable(t, entries)
+		n := uint32(0)
+		next := func() Key { n++; return family(n*2654435761, six) }
+		for tab.Len() < entries {
+			k := next()
+			if slot, ok := tab.Insert(&k); ok {
+				*tab.Entry(slot) = begun(*tab.Entry(slot))
+			}
+		}
+		part := tab.part(0)
+		if six {
+			part = &tab.six
+		}
+		seen := make(map[uint32]bool)
+		for len(seen) < int(part.homes) {
+			k := next()
+			p := tab.place(&k)
+			seen[p.home] = true
+			slot, ok := tab.Victim(&p)
+			if !ok {
+				t.Fatalf("six %v, home %d of %d: no victim in a table full of them", six, p.home, part.homes)
+			}
+			tab.Delete(slot)
+			if slot, ok = tab.Add(&k.Tuple, &p); !ok {
+				t.Fatalf("six %v, home %d of %d: the victim's place does not serve", six, p.home, part.homes)
+			}
+			*tab.Entry(slot) = begun(*tab.Entry(slot))
+		}
+	}
+}
+
+// begun makes an entry one of a connection that has begun and is not answered.
+func begun(e Entry) Entry {
+	e.Action, e.TCP = ActionForward, SYN
+	return e
+}
