@@ -75,6 +75,7 @@ type Cold struct {
 	Scope   uint32 // next hop under whose generation the flow was decided
 	Gen     uint32 // that generation
 	VRF     uint32 // routing instance of the source
+	Holder  uint32 // next hop for which the pair counts: that of the forward entry's key
 	packets uint16 // bits 32 to 47
 	Reason  uint8  // of ActionDrop; package forward names them
 	_       uint8
@@ -142,7 +143,6 @@ const (
 	FlagForward   Flags = 1 << iota // the direction the first packet took
 	FlagSplit                       // the reverse entry is in another worker's table
 	FlagHairpin                     // a pod reaches itself through a VIP
-	FlagLocal                       // delivered on this node
 	FlagPending                     // the reverse entry is on its way to its owner
 	FlagBulk                        // to be given to the kernel with its next packet
 	FlagOffloaded                   // given to the kernel, or ordered to be

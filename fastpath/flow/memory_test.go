@@ -26,7 +26,7 @@ func TestMemorySize(t *testing.T) {
 	for _, c := range []struct {
 		size Size
 		most int
-	}{{Size{2 << 20, 64}, 256e6}, {Size{64, 2 << 20}, 512e6}, {Size{2 << 20, 64}, 225 * mib}, {Size{64, 2 << 20}, 395 * mib}, {Size{1 << 18, 1 << 16}, 41 * mib}} {
+	}{{Size{2 << 20, 64}, 256e6}, {Size{64, 2 << 20}, 512e6}, {Size{2 << 20, 64}, 235 * mib}, {Size{64, 2 << 20}, 406 * mib}, {Size{1 << 18, 1 << 16}, 43 * mib}} {
 		if n := MemorySize(c.size); n > c.most || n < c.most*3/4 {
 			t.Errorf("%v entries take %d MiB, want at most %d", c.size, n/mib, c.most/mib)
 		}
@@ -80,8 +80,8 @@ func TestAdoptRefuses(t *testing.T) {
 	}{
 		{"zero memory", func(h *header) { *h = header{} }, "holds no flow table"},
 		{"other magic", func(h *header) { h.magic++ }, "holds no flow table"},
-		{"older layout", func(h *header) { h.version, h.lineSize = 1, 128 }, "layout version 1 with 128-byte cells, this program knows version 2 with 64"},
-		{"newer layout", func(h *header) { h.version = 3 }, "layout version 3 with 64-byte cells"},
+		{"older layout", func(h *header) { h.version, h.lineSize = 1, 128 }, "layout version 1 with 128-byte cells, this program knows version 3 with 64"},
+		{"newer layout", func(h *header) { h.version = 4 }, "layout version 4 with 64-byte cells"},
 		{"other window", func(h *header) { h.window = 64 }, "layout"},
 		{"other size", func(h *header) { h.four-- }, "cells, the memory has"},
 		{"other size of IPv6", func(h *header) { h.six-- }, "cells, the memory has"},

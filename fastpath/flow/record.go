@@ -28,6 +28,7 @@ type Record struct {
 	NatSrc, NatDst     packet.Addr
 	NatSport, NatDport uint16
 	Scope, Gen, VRF    uint32
+	Holder             uint32
 	Packets, Bytes     uint64
 }
 
@@ -65,7 +66,7 @@ func (t *Table) Record(slot uint32) Record {
 // comes last, as a successor drops entries without one.
 func (t *Table) Set(slot uint32, r *Record) {
 	e, c := t.Entry(slot), t.Cold(slot)
-	*c = Cold{Reverse: r.Reverse, Scope: r.Scope, Gen: r.Gen, VRF: r.VRF, packets: uint16(r.Packets >> 32), Reason: r.Reason}
+	*c = Cold{Reverse: r.Reverse, Scope: r.Scope, Gen: r.Gen, VRF: r.VRF, Holder: r.Holder, packets: uint16(r.Packets >> 32), Reason: r.Reason}
 	e.NAT, e.Flags, e.TCP = r.NAT, r.Flags, r.TCP
 	if t.isSix(slot) {
 		w := t.six.wide(slot)
@@ -143,7 +144,7 @@ func (c *cell) record() Record {
 		KeyNH: c.KeyNH, Sport: c.Sport, Dport: c.Dport, Proto: c.Proto,
 		Action: c.Action, Reason: c.Reason, NAT: c.NAT, Flags: c.Flags, TCP: c.TCP,
 		Reverse: c.Reverse, NH: c.NH, LabelECMP: c.LabelECMP, LastSeen: c.LastSeen,
-		NatSport: c.natSport, NatDport: c.natDport, Scope: c.Scope, Gen: c.Gen, VRF: c.VRF,
+		NatSport: c.natSport, NatDport: c.natDport, Scope: c.Scope, Gen: c.Gen, VRF: c.VRF, Holder: c.Holder,
 		Packets: uint64(c.Cold.packets)<<32 | uint64(c.Entry.packets), Bytes: c.Bytes,
 	}
 	if c.six {

@@ -47,7 +47,7 @@ func (w *Worker) forwardOf(p *pkt, d *decide.Decision, r *flow.Record) {
 		Src: in.Src, Dst: in.Dst, Sport: in.Sport, Dport: in.Dport, Proto: in.Proto, KeyNH: uint32(p.KeyNH),
 		Flags: flow.FlagForward, Reverse: flow.NoReverse, NH: uint32(d.NH), VRF: uint32(p.VRF),
 		Scope: uint32(d.Scope), Gen: w.view.NH(d.Scope).Gen, LabelECMP: flow.PackLabelECMP(d.Push, d.ECMP),
-		LastSeen: w.now, Packets: 1, Bytes: uint64(p.Info.Len),
+		Holder: uint32(p.KeyNH), LastSeen: w.now, Packets: 1, Bytes: uint64(p.Info.Len),
 	}
 	if d.Hairpin {
 		r.Flags |= flow.FlagHairpin
@@ -76,7 +76,7 @@ func (w *Worker) pair(p *pkt, slot uint32, r *flow.Record, d *decide.Decision) {
 			return
 		}
 		w.reverseOf(p, r, d, &rev)
-		switch w.insertReverse(&rev, flow.Index(w.id, slot), r.KeyNH) {
+		switch w.insertReverse(&rev, flow.Index(w.id, slot)) {
 		case inserted:
 			if e.Used == 0 || e.Flags&flow.FlagForward == 0 {
 				// The table is so full that the reverse entry took our place.
@@ -112,7 +112,7 @@ func (w *Worker) reverseOf(p *pkt, f *flow.Record, d *decide.Decision, r *flow.R
 		Src: key.Src, Dst: key.Dst, Sport: key.Sport, Dport: key.Dport, Proto: key.Proto,
 		KeyNH: uint32(d.KeyNH), NH: uint32(d.Back.NH), VRF: uint32(p.VRF),
 		Scope: uint32(d.Back.Scope), Gen: w.view.NH(d.Back.Scope).Gen, LabelECMP: flow.PackLabelECMP(d.Back.Push, -1),
-		Flags: f.Flags & (flow.FlagSplit | flow.FlagHairpin | flow.FlagLocal), TCP: f.TCP.Reverse(), LastSeen: w.now,
+		Flags: f.Flags & (flow.FlagSplit | flow.FlagHairpin), TCP: f.TCP.Reverse(), Holder: f.KeyNH, LastSeen: w.now,
 	}
 	back := entry.Reversed(f)
 	entry.Translate(r, &back)
@@ -130,7 +130,7 @@ const (
 // index and leaves the slot's index in lastReverse. Saying it again is harmless: an
 // entry that makes the same of packets is of the same conversation, and r takes its
 // place, also when that came another way before or its end was not heard of.
-func (w *Worker) insertReverse(r *flow.Record, forward, by uint32) insertion {
+func (w *Worker) insertReverse(r *flow.Record, forward uint32) insertion {
 	k := packet.Tuple{Src: r.Src, Dst: r.Dst, Sport: r.Sport, Dport: r.Dport, Proto: r.Proto}
 	w.flows.Locate(r.KeyNH, &k, &w.back)
 	slot, ok := w.flows.Find(&k, &w.back)
@@ -144,7 +144,7 @@ func (w *Worker) insertReverse(r *flow.Record, forward, by uint32) insertion {
 		if alike {
 			r.TCP, r.Packets, r.Bytes = entry.MergeTCP(e.TCP, r.TCP), e.Packets, e.Bytes
 		}
-	} else if slot, ok = w.add(&k, &w.back, by); !ok {
+	} else if slot, ok = w.add(&k, &w.back, r.Holder); !ok {
 		return full
 	}
 	r.Reverse = forward
@@ -181,7 +181,7 @@ func (w *Worker) add(k *packet.Tuple, at *flow.Place, by uint32) (uint32, bool) 
 func (w *Worker) evict(at *flow.Place, by uint32) bool {
 	slot, ok := w.flows.Victim(at)
 	e, six := w.flows.Entry(slot), w.flows.Six(slot)
-	if ok = ok && (e.TCP.Over() || w.quota.Yields(quota.Holder(w.flows, w.id, slot), by, w.flows.Cap(), six)); ok {
+	if ok = ok && (e.TCP.Over() || w.quota.Yields(w.flows.Cold(slot).Holder, by, w.flows.Cap(), six)); ok {
 		w.removePair(slot, e)
 	}
 	return ok
@@ -208,7 +208,7 @@ func (w *Worker) mayBegin(p *pkt, at *flow.Place) Reason {
 func (w *Worker) replaceOwn(p *pkt, at *flow.Place) bool {
 	slot, ok := w.flows.Victim(at)
 	e := w.flows.Entry(slot)
-	if !ok || quota.Holder(w.flows, w.id, slot) != at.KeyNH || e.Flags&flow.FlagForward == 0 && w.remote(slot) ||
+	if !ok || w.flows.Cold(slot).Holder != at.KeyNH || e.Flags&flow.FlagForward == 0 && w.remote(slot) ||
 		!e.TCP.Over() && (e.Begun() || !p.Fabric && p.FromPod()) {
 		return false
 	}

@@ -154,7 +154,7 @@ func (w *Worker) rejoin(m *message) *pkt {
 // the answer be lost, the packet is too, and the next one installs again.
 func (w *Worker) actInstall(from int, m *message) {
 	answer := message{kind: msgInstalled, index: m.peer, entry: m.entry}
-	switch w.insertReverse(&m.entry, m.peer, m.entry.NH) {
+	switch w.insertReverse(&m.entry, m.peer) {
 	case inserted:
 		answer.peer = w.lastReverse
 		if !w.tell(from, &answer) {

@@ -398,6 +398,8 @@ func (w *world) pairs() {
 			}
 			if w.at[owner].flows.Linked(at, flow.Index(i, slot)) == nil {
 				w.fail("worker %d: the other direction of %s is gone", i, c.Key().Tuple)
+			} else if other := w.at[owner].flows.Record(at); other.Holder != c.Holder || c.Flags&flow.FlagForward != 0 && c.Holder != c.KeyNH {
+				w.fail("worker %d: %s counts for next hop %d, its other direction for %d", i, c.Key().Tuple, c.Holder, other.Holder)
 			}
 		})
 	}

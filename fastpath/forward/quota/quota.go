@@ -92,16 +92,3 @@ func (c Counts) Yields(of, by uint32, table flow.Size, six bool) bool {
 	}
 	return c.Held(of, six) > c.Held(by, six)
 }
-
-// Holder is the key next hop for which a slot's flow counts, or what leads back there
-// when another worker knows.
-func Holder(t *flow.Table, worker int, slot uint32) uint32 {
-	e, reverse := t.Entry(slot), t.Cold(slot).Reverse
-	if e.Flags&flow.FlagForward != 0 {
-		return e.KeyNH
-	}
-	if owner, at := flow.Split(reverse); owner == worker && reverse != flow.NoReverse && t.Cold(at).Reverse == flow.Index(worker, slot) {
-		return t.Entry(at).KeyNH
-	}
-	return e.NH
-}
