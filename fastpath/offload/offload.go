@@ -60,7 +60,8 @@ type Flow struct {
 	Scope, Gen uint32
 	Index      uint32 // of the user plane's entry, for readoption
 	// Handover is the Slot that packets under way are counted in, Turn its turn. None (0):
-	// nothing is under way, the kernel begins at once.
+	// nothing is under way, the kernel begins at once; then only Delete ends it, or
+	// whoever begins another connection.
 	Handover, Turn uint16
 }
 

@@ -25,7 +25,9 @@ import (
 //	worker: sees Taken: the slot is free
 //
 // A frame lost on the way leaves the counts unequal for ever: the worker gives up after
-// a while, and may begin another turn. Marks of an old turn count for nothing.
+// a while, and may begin another turn. Marks of an old turn count for nothing. An entry that
+// has not been taken over is thus the worker's to end, without a call of the kernel, before
+// another connection has its ports.
 //
 // A cache line of its own. The worker that owns the flow writes Turn, the kernel all
 // else, but for Begin; in each, plain stores of the one are seen by the other.
@@ -53,6 +55,17 @@ func (s *Slot) Begin() (turn uint16) {
 	atomic.StoreUint32(&s.Turn, uint32(turn))
 	return turn
 }
+
+// Force ends the turn that has begun: the kernel takes over with the next packet, whatever
+// is under way.
+func (s *Slot) Force() {
+	atomic.StoreUint64(&s.Done, uint64(s.Turn)<<32|1)
+	atomic.StoreUint64(&s.Up, 1)
+}
+
+// Void gives the turn up that has begun: the kernel takes over no entry that names it,
+// neither one that is in the cache nor one that is on its way there.
+func (s *Slot) Void() { atomic.StoreUint32(&s.Turn, uint32(uint16(s.Turn)+1)) }
 
 // Met says that the kernel has counted frames of the running turn: packets of the flow
 // come to it, and are such as it forwards.

@@ -203,15 +203,14 @@ func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, n
 		return false
 	}
 	try := a.try(slot, now)
+	m, ok := a.turns.Begin(slot, now)
+	if !ok {
+		return false // many change hands just now: it comes again
+	}
+	f.Handover, f.Turn = m.Slot, m.Turn
 	forced := try != nil && try.failed >= mostTurns
-	if !forced {
-		m, ok := a.turns.Begin(slot, now)
-		if !ok {
-			return false // many change hands just now: it comes again
-		}
-		f.Handover, f.Turn = m.Slot, m.Turn
-	} else {
-		a.turns.End(slot)
+	if forced {
+		a.turns.Force(m, now+drainFor)
 	}
 	e.Flags = e.Flags&^flow.FlagBulk | flow.FlagOffloaded // before the offloader can look
 	if !a.push(&order) {

@@ -30,7 +30,8 @@ type Turns struct {
 type turn struct {
 	flow   uint32 // slot of its entry
 	missed bool   // packets of it came without a mark
-	began  uint64 // ns
+	forced bool
+	until  uint64 // ns
 	// Marked frames that came up, and those that were sent down.
 	up, down uint32
 }
@@ -52,20 +53,35 @@ func (t *Turns) Begin(flow uint32, now uint64) (m offload.Mark, ok bool) {
 		return m, false
 	}
 	t.used |= 1 << i
-	t.turns[i] = turn{flow: flow, began: now}
+	t.turns[i] = turn{flow: flow, until: now + patience}
 	m.Slot = t.first + uint16(i)
 	m.Turn = t.slots[m.Slot].Begin()
 	return m, true
 }
 
+// Force has the kernel take over at the first packet in the turn that has just begun, which
+// lasts until then.
+func (t *Turns) Force(m offload.Mark, until uint64) {
+	if _, r := t.running(m); r != nil {
+		r.forced, r.until = true, until
+		t.slots[m.Slot].Force()
+	}
+}
+
 // End gives up the turn of a flow, if it has one: it is out of the cache, or another
-// turn of its begins, or its entry is another's now.
+// turn of its begins, or its entry is another's now. What was ordered in it, and may come
+// late, is void from here on.
 func (t *Turns) End(flow uint32) {
 	for u := t.used; u != 0; u &= u - 1 {
 		if i := bits.TrailingZeros32(u); t.turns[i].flow == flow {
-			t.free(i)
+			t.void(i)
 		}
 	}
+}
+
+func (t *Turns) void(i int) {
+	t.slots[int(t.first)+i].Void()
+	t.free(i)
 }
 
 func (t *Turns) free(i int) {
@@ -147,9 +163,10 @@ func (t *Turns) Next(now uint64) (flow uint32, how Outcome) {
 		switch {
 		case t.slots[int(t.first)+i].Taken():
 			t.free(i)
-		case now-t.turns[i].began > patience:
-			t.free(i)
-			return t.turns[i].flow, t.outcome(i)
+		case now > t.turns[i].until:
+			how = t.outcome(i)
+			t.void(i)
+			return t.turns[i].flow, how
 		}
 	}
 	return 0, None
@@ -157,7 +174,7 @@ func (t *Turns) Next(now uint64) (flow uint32, how Outcome) {
 
 func (t *Turns) outcome(i int) Outcome {
 	switch {
-	case t.slots[int(t.first)+i].Met():
+	case !t.turns[i].forced && t.slots[int(t.first)+i].Met():
 		return Busy
 	case t.turns[i].missed:
 		return Left

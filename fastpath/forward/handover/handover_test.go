@@ -165,6 +165,61 @@ func TestFails(t *testing.T) {
 	}
 }
 
+// A turn that is forced ends with its first packet, whatever is under way; if none comes, later
+// than others.
+func TestForce(t *testing.T) {
+	c := fake.New(8)
+	turns := New(c.Slots, 0)
+	k := begin(t, c, turns, 9, 0)
+	k.packet()
+	k = begin(t, c, turns, 9, 0)
+	turns.Force(offload.Mark{Slot: k.flow.Handover, Turn: k.flow.Turn}, 5*patience)
+	if _, how := turns.Next(5 * patience); how != None || turns.Idle() {
+		t.Error("over before its time")
+	}
+	if k.packet() != nil {
+		t.Error("the kernel does not begin")
+	}
+	if _, how := turns.Next(5*patience + 1); how != None || !turns.Idle() {
+		t.Error("not over when the kernel has begun")
+	}
+	k = begin(t, c, turns, 9, 0)
+	turns.Force(offload.Mark{Slot: k.flow.Handover, Turn: k.flow.Turn}, 5*patience)
+	if flow, how := turns.Next(5*patience + 1); flow != 9 || how != Rested {
+		t.Errorf("without packets: flow %d, outcome %d", flow, how)
+	}
+}
+
+// What was ordered in a turn that has been given up never makes the kernel forward: not what it
+// has, nor what comes late.
+func TestVoid(t *testing.T) {
+	for name, up := range map[string]func(*kernel, uint64){
+		"ended":  func(k *kernel, _ uint64) { k.turns.End(9) },
+		"failed": func(k *kernel, now uint64) { k.turns.Next(now) },
+	} {
+		for _, force := range []bool{false, true} {
+			c := fake.New(8)
+			turns := New(c.Slots, 0)
+			k := begin(t, c, turns, 9, 0)
+			if force {
+				turns.Force(offload.Mark{Slot: k.flow.Handover, Turn: k.flow.Turn}, patience)
+			} else {
+				k.finish(k.packet()) // all that was under way has passed: it may begin
+			}
+			up(k, patience+1)
+			if k.packet() == nil {
+				t.Errorf("%s, forced %v: the kernel begins", name, force)
+			}
+			if err := c.Put(&k.flow); err != nil {
+				t.Fatal(err)
+			}
+			if k.packet() == nil {
+				t.Errorf("%s, forced %v: the kernel begins when the order is late", name, force)
+			}
+		}
+	}
+}
+
 func TestSlots(t *testing.T) {
 	slots := make([]offload.Slot, offload.MaxSlots)
 	a, b := New(slots, 0), New(slots, 1)
