@@ -78,7 +78,7 @@ type Cold struct {
 	Holder  uint32 // next hop for which the pair counts: that of the forward entry's key
 	packets uint16 // bits 32 to 47
 	Reason  uint8  // of ActionDrop; package forward names them
-	_       uint8
+	Life    uint8  // of the slot: another one in each conversation that has it
 }
 
 // Label returns the label to push, 0: none.

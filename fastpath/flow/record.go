@@ -19,6 +19,7 @@ type Record struct {
 	Reason       uint8
 	NAT          NAT
 	Flags        Flags
+	Life         uint8 // not written by Set
 	TCP          TCPState
 	Reverse      uint32
 	NH           uint32
@@ -63,10 +64,10 @@ func (t *Table) Record(slot uint32) Record {
 }
 
 // Set writes everything but the key of a slot: its entry is of r's key. The Action
-// comes last, as a successor drops entries without one.
+// comes last, as a successor drops entries without one. r is of the same Life.
 func (t *Table) Set(slot uint32, r *Record) {
 	e, c := t.Entry(slot), t.Cold(slot)
-	*c = Cold{Reverse: r.Reverse, Scope: r.Scope, Gen: r.Gen, VRF: r.VRF, Holder: r.Holder, packets: uint16(r.Packets >> 32), Reason: r.Reason}
+	*c = Cold{Reverse: r.Reverse, Scope: r.Scope, Gen: r.Gen, VRF: r.VRF, Holder: r.Holder, packets: uint16(r.Packets >> 32), Reason: r.Reason, Life: c.Life}
 	e.NAT, e.Flags, e.TCP = r.NAT, r.Flags, r.TCP
 	if t.isSix(slot) {
 		w := t.six.wide(slot)
@@ -142,7 +143,7 @@ type cell struct {
 func (c *cell) record() Record {
 	r := Record{
 		KeyNH: c.KeyNH, Sport: c.Sport, Dport: c.Dport, Proto: c.Proto,
-		Action: c.Action, Reason: c.Reason, NAT: c.NAT, Flags: c.Flags, TCP: c.TCP,
+		Action: c.Action, Reason: c.Reason, NAT: c.NAT, Flags: c.Flags, Life: c.Life, TCP: c.TCP,
 		Reverse: c.Reverse, NH: c.NH, LabelECMP: c.LabelECMP, LastSeen: c.LastSeen,
 		NatSport: c.natSport, NatDport: c.natDport, Scope: c.Scope, Gen: c.Gen, VRF: c.VRF, Holder: c.Holder,
 		Packets: uint64(c.Cold.packets)<<32 | uint64(c.Entry.packets), Bytes: c.Bytes,

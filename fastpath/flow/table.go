@@ -245,7 +245,7 @@ func (t *Table) begin(slot uint32, k *packet.Tuple, p *Place) {
 		ends: p.ends, rest: p.rest, kind: p.kind, reach: e.reach,
 		natEnds: p.ends, natSport: k.Sport, natDport: k.Dport, LabelECMP: noMember,
 	}
-	t.cold[slot] = Cold{Reverse: NoReverse}
+	t.cold[slot] = Cold{Reverse: NoReverse, Life: t.cold[slot].Life}
 	if p.six {
 		*t.six.wide(slot) = wide{k.Src, k.Dst, k.Src, k.Dst}
 	}
@@ -281,7 +281,7 @@ func (t *Table) Delete(slot uint32) {
 func (t *Table) wipe(slot uint32) {
 	e := t.Entry(slot)
 	*e = Entry{reach: e.reach}
-	t.cold[slot] = Cold{}
+	t.cold[slot] = Cold{Life: t.cold[slot].Life + 1}
 	if t.isSix(slot) {
 		*t.six.wide(slot) = wide{}
 	}

@@ -42,12 +42,8 @@ func (w *Worker) visit(slot uint32, e *flow.Entry) {
 	}
 	limit := entry.Timeout(e.Proto, e.TCP)
 	switch {
-	case w.gone(e.KeyNH) || w.gone(e.NH):
+	case w.gone(e.KeyNH) || w.gone(e.NH) || w.forbidden(slot, e):
 		w.removePair(slot, e)
-	case w.forbidden(slot, e):
-		w.removePair(slot, e)
-	case idle > limit && w.flows.Cold(slot).Reverse == flow.NoReverse:
-		w.forget(slot, e)
 	case idle > limit:
 		w.askOther(slot, e, limit)
 	case idle <= pace.Whole && w.remote(slot):

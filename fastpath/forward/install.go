@@ -143,6 +143,8 @@ func (w *Worker) insertReverse(r *flow.Record, forward uint32) insertion {
 		w.cancel(slot)
 		if alike {
 			r.TCP, r.Packets, r.Bytes = entry.MergeTCP(e.TCP, r.TCP), e.Packets, e.Bytes
+		} else {
+			w.flows.Cold(slot).Life++
 		}
 	} else if slot, ok = w.add(&k, &w.back, r.Holder); !ok {
 		return full

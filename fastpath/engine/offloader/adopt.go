@@ -6,14 +6,16 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// adopts says that the user plane knows the flow r, and that it comes as it did.
-func (o *Offloader) adopts(t *table.Tables, r *offload.Record) bool {
+// adopts says that the user plane knows the flow r, and that it comes and goes as it did: of a
+// connection whose ports another has, an entry may be left.
+func (o *Offloader) adopts(t *table.Tables, r *offload.Record) (life uint8, ok bool) {
 	e, ok, _ := o.entry(r.Index)
-	if !ok || r.Handover != 0 || e.Key().Tuple != r.Tuple || e.Flags&flow.FlagOffloaded == 0 || o.byIndex[r.Index] != nil {
-		return false
+	if !ok || r.Handover != 0 || e.Key().Tuple != r.Tuple || e.Translated() != r.To || e.NH != r.NH ||
+		e.Flags&flow.FlagOffloaded == 0 || o.byIndex[r.Index] != nil {
+		return 0, false
 	}
 	from := via(t, &r.Flow)
-	return holds(t, &r.Flow, from) && (uint32(from) == e.KeyNH || t.NH(from).Type == table.NHVRFTranslate)
+	return e.Life, holds(t, &r.Flow, from) && (uint32(from) == e.KeyNH || t.NH(from).Type == table.NHVRFTranslate)
 }
 
 // adopt takes over the flows of the cache whose entries were taken over too. Of those
@@ -24,11 +26,12 @@ func (o *Offloader) adopt(t *table.Tables) {
 	var dead []uint32
 	noted := o.noted()
 	err := o.Cache.Records(func(r *offload.Record) {
-		if !o.adopts(t, r) {
+		life, ok := o.adopts(t, r)
+		if !ok {
 			strangers = append(strangers, r.Key)
 			return
 		}
-		k := &kept{key: r.Key, index: r.Index, path: path(t, uint32(receiver(t, r.From)), &r.Flow), found: o.round, last: r.Stats, heard: r.Stats}
+		k := &kept{key: r.Key, index: r.Index, life: life, path: path(t, uint32(receiver(t, r.From)), &r.Flow), found: o.round, last: r.Stats, heard: r.Stats}
 		if at, ok := noted[r.Index]; ok {
 			delete(noted, r.Index)
 			k.note = at

@@ -78,6 +78,7 @@ type Offloader struct {
 type kept struct {
 	key   offload.Key
 	index uint32
+	life  uint8 // of that entry
 	path  desk.Path
 	last  offload.Stats // as the last pass found it
 	heard offload.Stats // what its worker knows of
@@ -168,7 +169,7 @@ func (o *Offloader) Orders() {
 
 func (o *Offloader) put(order *desk.Order) {
 	f := &order.Flow
-	if k := o.byIndex[f.Index]; k != nil && k.key != f.Key {
+	if k := o.byIndex[f.Index]; k != nil && (k.key != f.Key || k.life != order.Life) {
 		o.remove(k, false) // it comes another way now, or the slot is used again
 	}
 	k := o.byKey[f.Key]
@@ -177,7 +178,7 @@ func (o *Offloader) put(order *desk.Order) {
 		k = nil
 	}
 	if k == nil {
-		k = &kept{key: f.Key, index: f.Index, note: noNote}
+		k = &kept{key: f.Key, index: f.Index, life: order.Life, note: noNote}
 	}
 	k.found = o.round
 	if o.tables == nil || !holds(o.tables, f, table.NextHopID(order.Via)) {
@@ -208,7 +209,7 @@ func (o *Offloader) put(order *desk.Order) {
 }
 
 func (o *Offloader) delete(order *desk.Order) {
-	if k := o.byIndex[order.Flow.Index]; k != nil && k.key.Tuple == order.Flow.Tuple {
+	if k := o.byIndex[order.Flow.Index]; k != nil && k.key.Tuple == order.Flow.Tuple && k.life == order.Life {
 		o.remove(k, false)
 	}
 }
@@ -252,7 +253,7 @@ func (o *Offloader) news(k *kept, s offload.Stats, out bool) desk.News {
 		k.heard = offload.Stats{}
 	}
 	return desk.News{
-		Out: out, Index: k.index, Tuple: k.key.Tuple, Path: k.path, Seen: k.seen,
+		Out: out, Index: k.index, Life: k.life, Tuple: k.key.Tuple, Path: k.path, Seen: k.seen,
 		Packets: s.Packets - k.heard.Packets, Bytes: s.Bytes - k.heard.Bytes,
 	}
 }

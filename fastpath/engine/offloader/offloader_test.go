@@ -63,7 +63,7 @@ func (b *bed) order(i int) desk.Order {
 	}
 	e := b.flows.Entry(slot)
 	e.Action, e.Flags = flow.ActionForward, flow.FlagForward|flow.FlagOffloaded
-	o := desk.Order{Vif: pod, Via: pod, Flow: offload.Flow{Key: offload.Key{From: pod, Tuple: tuple}, To: tuple, NH: pod, Index: flow.Index(0, slot)}}
+	o := desk.Order{Vif: pod, Via: pod, Life: b.flows.Cold(slot).Life, Flow: offload.Flow{Key: offload.Key{From: pod, Tuple: tuple}, To: tuple, NH: pod, Index: flow.Index(0, slot)}}
 	b.desk.Orders.Push(o)
 	b.Orders()
 	return o
@@ -160,6 +160,60 @@ func TestCountedAnew(t *testing.T) {
 	b.second(100, all)
 	if got := b.heard[o.Flow.Index]; got != 6 {
 		t.Errorf("%d packets were told, want 6", got)
+	}
+}
+
+// again is another connection's entry in place of one that is over.
+func (b *bed) again(o desk.Order) {
+	b.Helper()
+	b.flows.Delete(flow.Slot(o.Flow.Index))
+	slot, _ := b.flows.Insert(&flow.Key{KeyNH: pod, Tuple: o.Flow.Tuple})
+	if flow.Index(0, slot) != o.Flow.Index || b.flows.Cold(slot).Life == o.Life {
+		b.Fatalf("slot %d, life %d, in place of %+v", slot, b.flows.Cold(slot).Life, o)
+	}
+	b.flows.Entry(slot).Action, b.flows.Entry(slot).Flags = flow.ActionForward, flow.FlagForward|flow.FlagOffloaded
+}
+
+// TestLostEnd: a connection whose ports are another's now, and whose end the offloader has not
+// heard of, leaves the cache when the next is ordered. What it was is not told of the
+// next, and what is said of it later does not end that.
+func TestLostEnd(t *testing.T) {
+	b := newBed(t, 16)
+	old := b.order(0)
+	for range 3 {
+		b.second(100, all)
+	}
+	b.again(old)
+	next := b.order(0)
+	if r := b.cache.Flows[old.Flow.Key]; r == nil || r.Packets != 0 {
+		t.Errorf("the entry of the next begins as %+v", r)
+	}
+	old.Delete = true
+	b.desk.Orders.Push(old)
+	b.Orders()
+	b.second(0, all)
+	if b.cache.Flows[old.Flow.Key] == nil {
+		t.Error("the end of the first takes the next out")
+	}
+	var n desk.News
+	if !b.desk.News.Pop(&n) || n.Life != next.Life || n.Packets != 1 {
+		t.Errorf("told %+v", n)
+	}
+}
+
+// TestLostOrder: where the order of the next is lost as well, a pass takes the first out.
+func TestLostOrder(t *testing.T) {
+	b := newBed(t, 16)
+	old := b.order(0)
+	b.second(100, all)
+	b.again(old)
+	b.second(0, all)
+	if len(b.cache.Flows) != 0 {
+		t.Errorf("left:\n%s", b.cache)
+	}
+	var n desk.News
+	if !b.desk.News.Pop(&n) || n.Life != old.Life || n.Packets != 1 {
+		t.Errorf("told %+v", n)
 	}
 }
 

@@ -69,10 +69,11 @@ func (o *Offloader) sort(now uint64) {
 	}
 }
 
-// wanted says that the worker's entry is there still, and is given to the kernel.
+// wanted says that the worker's entry is there still, of the same conversation, and is given to
+// the kernel.
 func (o *Offloader) wanted(k *kept) bool {
 	e, ok, known := o.entry(k.index)
-	return !known || ok && e.Key().Tuple == k.key.Tuple && e.Flags&flow.FlagOffloaded != 0
+	return !known || ok && e.Key().Tuple == k.key.Tuple && e.Life == k.life && e.Flags&flow.FlagOffloaded != 0
 }
 
 // entry reads a worker's entry. known is false when it never stands still.

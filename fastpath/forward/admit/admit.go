@@ -189,7 +189,7 @@ func (a *Admission) order(p *Packet, slot uint32, e *flow.Entry, nh *table.NH, n
 	if !possible(p, &to) {
 		return false
 	}
-	order := desk.Order{Vif: uint32(p.Vif.ID), Flow: offload.Flow{
+	order := desk.Order{Vif: uint32(p.Vif.ID), Life: cold.Life, Flow: offload.Flow{
 		Key: offload.Key{Tuple: p.Info.Tuple}, To: to,
 		NH: e.NH, Scope: cold.Scope, Gen: cold.Gen, Index: flow.Index(a.worker, slot),
 	}}
@@ -258,7 +258,7 @@ func (a *Admission) push(o *desk.Order) bool {
 func (a *Admission) Cancel(slot uint32) {
 	a.turns.End(slot)
 	a.drained(slot)
-	a.push(&desk.Order{Delete: true, Flow: offload.Flow{Key: offload.Key{Tuple: a.flows.Key(slot).Tuple}, Index: flow.Index(a.worker, slot)}})
+	a.push(&desk.Order{Delete: true, Life: a.flows.Cold(slot).Life, Flow: offload.Flow{Key: offload.Key{Tuple: a.flows.Key(slot).Tuple}, Index: flow.Index(a.worker, slot)}})
 }
 
 // cameUp is for a packet of a flow that was given to the kernel: it was under way, or
@@ -339,7 +339,7 @@ func (a *Admission) News(n *desk.News, now uint64) bool {
 	}
 	_, slot := flow.Split(n.Index)
 	e := a.flows.Entry(slot)
-	if e.Used == 0 || a.flows.Key(slot).Tuple != n.Tuple {
+	if e.Used == 0 || a.flows.Key(slot).Tuple != n.Tuple || a.flows.Cold(slot).Life != n.Life {
 		return true
 	}
 	a.flows.Count(slot, e, n.Packets, n.Bytes)

@@ -17,6 +17,7 @@ type Order struct {
 	// Delete takes the flow of Flow.Index and Flow.Tuple out; else Flow goes in, in
 	// place of what its entry had there.
 	Delete bool
+	Life   uint8 // of the entry
 	Flow   offload.Flow
 	// As the worker saw it: the vif that receives the flow, and the next hop of that
 	// vif or of the label it comes with. If that is another by now, the flow is not
@@ -29,11 +30,12 @@ type Order struct {
 type Path struct{ In, Out, InBytes, OutBytes uint32 }
 
 // News is what became of a flow in the cache. It is meant for the entry at Index if
-// that is of Tuple: slots are used again.
+// that is of Tuple and Life: slots are used again, and ports.
 type News struct {
 	// Out: the flow is not in the kernel, or not any more. The counters count all
 	// the same.
 	Out     bool
+	Life    uint8
 	Index   uint32
 	Tuple   packet.Tuple
 	Path    Path
