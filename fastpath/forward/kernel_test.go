@@ -21,6 +21,7 @@ type cache struct {
 	*fake.Cache
 	desks []*desk.Desk
 	begun bool
+	late  bool // the offloader has no time: what is ordered waits
 
 	forwarded int                     // packets
 	leaves    func(*packet.Info) bool // it leaves such packets to the worker
@@ -47,6 +48,19 @@ func (c *cache) learn(t *table.Tables) {
 	c.Sync(t)
 }
 
+// Orders and Pass are the offloader's, when it has time.
+func (c *cache) Orders() {
+	if !c.late {
+		c.Offloader.Orders()
+	}
+}
+
+func (c *cache) Pass(now uint64) {
+	if !c.late {
+		c.Offloader.Pass(now)
+	}
+}
+
 // forwards shows the kernel a frame on its way to the workers, whose IP packet is at
 // l3, and reports whether the kernel has forwarded it.
 func (c *cache) forwards(n *node, frame []byte, l3 int) bool {
@@ -67,10 +81,16 @@ func (c *cache) forwards(n *node, frame []byte, l3 int) bool {
 	}
 	var in packet.Info
 	clear(frame[6:12])
-	if packet.ParseIP(frame, l3, len(frame)-l3, &in) != packet.FaultNone || !cacheable(&in) || c.leaves != nil && c.leaves(&in) {
+	if packet.ParseIP(frame, l3, len(frame)-l3, &in) != packet.FaultNone {
 		return false
 	}
 	k.Tuple = in.Tuple
+	if k.Proto == packet.ProtoTCP && in.TCPFlags&packet.SYN != 0 {
+		c.Begins(k)
+	}
+	if !cacheable(&in) || c.leaves != nil && c.leaves(&in) {
+		return false
+	}
 	if r := c.Flows[k]; r != nil && in.Len > most(c.NextHops[r.NH]) {
 		return false
 	}

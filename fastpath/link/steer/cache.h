@@ -9,7 +9,8 @@
 //
 // What it does not know or cannot do goes up to a worker unchanged: SYN, FIN, RST,
 // fragments, ICMP, options, a TTL that ends, a packet larger than the way, an entry
-// whose generation has passed, a verdict of a later version. It drops nothing.
+// whose generation has passed, a verdict of a later version. It drops nothing. A SYN
+// ends the entry of its key.
 //
 // Each family has a map of its own, with the shortest key that tells its flows apart: to
 // hash and compare keys is most of what a packet costs. Headers are read and, where
@@ -53,6 +54,7 @@ struct key6 {
 enum verdict {
 	VERDICT_NONE,
 	VERDICT_FORWARD,
+	VERDICT_OVER, // a packet that begins a connection has passed: the entry is of the one before
 } __attribute__((packed));
 
 // Which parts of the tuple an entry translates.
@@ -152,6 +154,7 @@ struct {
 enum found {
 	OTHER,     // neither of the following
 	BYPASS,    // whole TCP or UDP without options: key is filled in
+	BEGINS,    // the same, of a packet that begins its direction of a connection
 	CACHEABLE, // and nothing in it asks for a worker
 };
 
@@ -175,6 +178,7 @@ typedef __u64 __attribute__((may_alias)) word;
 // Offsets and bits of a TCP header.
 #define TCP_FLAGS 13 // byte
 #define FIN_SYN_RST 0x07
+#define SYN 0x02
 
 // look_l4 reads the L4 header at h, which ends before end.
 static __always_inline int look_l4(void *h, void *end, __u8 proto, struct seen *s)
@@ -193,7 +197,10 @@ static __always_inline int look_l4(void *h, void *end, __u8 proto, struct seen *
 	if ((void *)(tcp + 1) > end)
 		return BYPASS;
 	s->headers += tcp->doff * 4;
-	return ((__u8 *)tcp)[TCP_FLAGS] & FIN_SYN_RST ? BYPASS : CACHEABLE;
+	__u8 flags = ((__u8 *)tcp)[TCP_FLAGS];
+	if (!(flags & FIN_SYN_RST))
+		return CACHEABLE;
+	return flags & SYN ? BEGINS : BYPASS;
 }
 
 static __always_inline int look4(void *at, void *end, __u32 from, struct key4 *k, struct seen *s)
@@ -254,6 +261,44 @@ static __always_inline void flow_of(const union key *k, bool v6, struct flow *f)
 	f->sport = bpf_ntohs(v6 ? six->sport : four->sport);
 	f->dport = bpf_ntohs(v6 ? six->dport : four->dport);
 	f->proto = v6 ? six->from : four->from; // its last 8 bits
+}
+
+static __always_inline struct entry *entry_of(const union key *k, bool v6)
+{
+	return v6 ? bpf_map_lookup_elem(&cache6, &k->six) : bpf_map_lookup_elem(&cache4, &k->four);
+}
+
+// begins ends the entry of a key by which a connection begins anew, before a worker sees it: what
+// that decides may differ, and what follows is not to be forwarded by what is there of the
+// connection before, until its worker has put it there again. The worker's order to take it out
+// is late for that.
+static __always_inline void begins(const union key *k, bool v6)
+{
+	struct entry *e = entry_of(k, v6);
+	if (e)
+		e->verdict = VERDICT_OVER;
+}
+
+// other_begins is begins for packets that look leaves alone: with options or extension headers,
+// and heads of fragments.
+static __noinline void other_begins(struct __sk_buff *skb, __u32 at, __u32 from, bool v6)
+{
+	union key k;
+	struct flow f;
+	__u8 flags = 0;
+	__u32 l4 = at;
+	if (parse(skb, &l4, &f) == CANNOT || f.proto != IPPROTO_TCP)
+		return;
+	if (bpf_skb_load_bytes(skb, l4 + TCP_FLAGS, &flags, 1) || !(flags & SYN))
+		return;
+	if (!v6) {
+		k.four = (struct key4){from | f.proto, bpf_htonl(f.src), bpf_htonl(f.dst), bpf_htons(f.sport), bpf_htons(f.dport)};
+	} else {
+		k.six = (struct key6){.from = from | f.proto, .sport = bpf_htons(f.sport), .dport = bpf_htons(f.dport)};
+		if (bpf_skb_load_bytes(skb, at + offsetof(struct ipv6hdr, saddr), k.six.src, 32)) // both
+			return;
+	}
+	begins(&k, v6);
 }
 
 static __always_inline __u16 fold16(__u32 sum)

@@ -325,14 +325,17 @@ static __always_inline int through(struct __sk_buff *skb, __u32 from, __u32 oute
 	struct flow f = {};
 	int found = caching ? look(skb, ETH_HLEN + outer, from, v6, &k, &s) : OTHER;
 	if (found == OTHER) {
+		if (caching)
+			other_begins(skb, ETH_HLEN + outer, from, v6);
 		*worker = owner(skb, ETH_HLEN + outer);
 		return UP;
 	}
 	if (found == CACHEABLE) {
-		struct entry *e = v6 ? bpf_map_lookup_elem(&cache6, &k.six) : bpf_map_lookup_elem(&cache4, &k.four);
-		int action = cached(skb, outer, v6, &s, e, m);
+		int action = cached(skb, outer, v6, &s, entry_of(&k, v6), m);
 		if (action != UP)
 			return action;
+	} else if (found == BEGINS) {
+		begins(&k, v6);
 	}
 	flow_of(&k, v6, &f);
 	*worker = (__u64)hash(&f) * workers >> 32;

@@ -153,6 +153,7 @@ type steerVerdict uint8
 const (
 	steerVerdictVERDICT_NONE    steerVerdict = 0
 	steerVerdictVERDICT_FORWARD steerVerdict = 1
+	steerVerdictVERDICT_OVER    steerVerdict = 2
 )
 
 // Names of all BPF objects in the ELF.

@@ -24,13 +24,15 @@ type Cache struct {
 	NextHops    map[uint32]offload.NextHop
 	Peers       []packet.Addr
 	Refuse      error // of every Put
+
+	over map[offload.Key]struct{} // flows whose entries Begins has ended
 }
 
 // New returns an empty cache.
 func New(size int) *Cache {
 	return &Cache{
 		Size: size, Slots: make([]offload.Slot, offload.MaxSlots), Flows: map[offload.Key]*offload.Record{},
-		Generations: map[uint32]uint32{}, NextHops: map[uint32]offload.NextHop{},
+		Generations: map[uint32]uint32{}, NextHops: map[uint32]offload.NextHop{}, over: map[offload.Key]struct{}{},
 	}
 }
 
@@ -49,6 +51,7 @@ func (c *Cache) Put(f *offload.Flow) error {
 		r.Stats = old.Stats
 	}
 	c.Flows[f.Key] = r
+	delete(c.over, f.Key)
 	return nil
 }
 
@@ -58,7 +61,16 @@ func (c *Cache) Delete(k offload.Key) (s offload.Stats, err error) {
 		s = r.Stats
 	}
 	delete(c.Flows, k)
+	delete(c.over, k)
 	return s, nil
+}
+
+// Begins shows the kernel a packet that begins a connection anew: what is there of the
+// one before ends.
+func (c *Cache) Begins(k offload.Key) {
+	if c.Flows[k] != nil {
+		c.over[k] = struct{}{}
+	}
 }
 
 // Records implements offloader.Flows.
@@ -104,7 +116,8 @@ func (c *Cache) SetPeers(peers []packet.Addr) error {
 func (c *Cache) Forward(k offload.Key, size int, frame []byte) *offload.Record {
 	clear(frame[6:12])
 	r := c.Flows[k]
-	if r == nil || c.Generations[r.Scope] != r.Gen || c.NextHops[r.NH].ID != r.NH || !c.ours(r, frame) {
+	_, over := c.over[k]
+	if r == nil || over || c.Generations[r.Scope] != r.Gen || c.NextHops[r.NH].ID != r.NH || !c.ours(r, frame) {
 		return nil
 	}
 	r.Packets++
