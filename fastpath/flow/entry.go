@@ -32,9 +32,11 @@ const (
 // more fields than a struct should: it is the layout of shared memory.
 type Entry struct {
 	// Key. Written by Insert alone.
-	ends uint64 // IPv4: both addresses; IPv6: a hash of those that follow in the cell
-	rest
-	kind
+	ends         uint64 // IPv4: both addresses; IPv6: a hash of those that follow in the cell
+	KeyNH        uint32
+	Sport, Dport uint16
+	Proto        uint8
+	Used         uint8 // slotEmpty, slotUsed
 
 	// Decision. Written by the worker.
 	Action Action
@@ -52,17 +54,6 @@ type Entry struct {
 	View               uint32 // the worker's number of the tables under which the decision was last found to hold; 0: none
 	packets            uint32 // the lower half; see Table.Packets
 	Bytes              uint64
-}
-
-// rest is what a key has beside addresses and protocol.
-type rest struct {
-	KeyNH        uint32
-	Sport, Dport uint16
-}
-
-type kind struct {
-	Proto uint8
-	Used  uint8 // slotEmpty, slotUsed
 }
 
 // wide are the addresses of an IPv6 entry, in the line behind it.

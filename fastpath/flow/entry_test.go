@@ -106,7 +106,7 @@ func TestIndex(t *testing.T) {
 
 func TestRank(t *testing.T) {
 	tcp := func(s TCPState) Entry {
-		return Entry{kind: kind{packet.ProtoTCP, slotUsed}, Action: ActionForward, TCP: s}
+		return Entry{Proto: packet.ProtoTCP, Used: slotUsed, Action: ActionForward, TCP: s}
 	}
 	for _, c := range []struct {
 		what string
@@ -114,10 +114,10 @@ func TestRank(t *testing.T) {
 		want rank
 	}{
 		{"empty", Entry{}, rankKeep},
-		{"undecided", Entry{kind: kind{packet.ProtoTCP, slotUsed}}, rankDead},
-		{"refused", Entry{kind: kind{packet.ProtoUDP, slotUsed}, Action: ActionDrop}, rankDead},
-		{"UDP", Entry{kind: kind{packet.ProtoUDP, slotUsed}, Action: ActionNAT}, rankStateless},
-		{"SCTP", Entry{kind: kind{packet.ProtoSCTP, slotUsed}, Action: ActionForward}, rankStateless},
+		{"undecided", Entry{Proto: packet.ProtoTCP, Used: slotUsed}, rankDead},
+		{"refused", Entry{Proto: packet.ProtoUDP, Used: slotUsed, Action: ActionDrop}, rankDead},
+		{"UDP", Entry{Proto: packet.ProtoUDP, Used: slotUsed, Action: ActionNAT}, rankStateless},
+		{"SCTP", Entry{Proto: packet.ProtoSCTP, Used: slotUsed, Action: ActionForward}, rankStateless},
 		{"SYN", tcp(SYN), rankEmbryonic},
 		{"SYN and its answer", tcp(SYN | SYNr | EST), rankEmbryonic},
 		{"established", tcp(SYN | SYNr | EST | ESTr), rankKeep},

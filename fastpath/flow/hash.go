@@ -9,17 +9,17 @@ import (
 
 // Place is where in the table a key's entry is, or would be, and what it looks like.
 type Place struct {
-	ends uint64 // as in Entry
-	rest
-	kind
-	six  bool   // IPv6
-	home uint32 // the first cell of its family that it may be in
+	ends         uint64 // as in Entry
+	KeyNH        uint32
+	Sport, Dport uint16
+	Proto        uint8
+	six          bool   // IPv6
+	home         uint32 // the first cell of its family that it may be in
 }
 
 // Locate finds out where the entry of a key would be, without a look at the memory there.
 func (t *Table) Locate(keyNH uint32, tuple *packet.Tuple, p *Place) {
-	p.rest = rest{keyNH, tuple.Sport, tuple.Dport}
-	p.kind = kind{tuple.Proto, slotUsed}
+	p.KeyNH, p.Sport, p.Dport, p.Proto = keyNH, tuple.Sport, tuple.Dport, tuple.Proto
 	if p.six = !isFour(&tuple.Src) || !isFour(&tuple.Dst); p.six {
 		p.ends = t.ends6(&tuple.Src, &tuple.Dst)
 		p.home = t.six.home(t.hash(p))

@@ -242,7 +242,7 @@ func (t *Table) Add(k *packet.Tuple, p *Place) (slot uint32, ok bool) {
 func (t *Table) begin(slot uint32, k *packet.Tuple, p *Place) {
 	e := t.Entry(slot)
 	*e = Entry{
-		ends: p.ends, rest: p.rest, kind: p.kind, reach: e.reach,
+		ends: p.ends, KeyNH: p.KeyNH, Sport: p.Sport, Dport: p.Dport, Proto: p.Proto, Used: slotUsed, reach: e.reach,
 		natEnds: p.ends, natSport: k.Sport, natDport: k.Dport, LabelECMP: noMember,
 	}
 	t.cold[slot] = Cold{Reverse: NoReverse, Life: t.cold[slot].Life}
