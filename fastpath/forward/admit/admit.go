@@ -163,7 +163,7 @@ func (a *Admission) wants(slot uint32, e *flow.Entry, mate uint32, now uint64) b
 	if a.mode == Force || e.Flags&flow.FlagBulk != 0 {
 		return !a.meter.Resting(slot, now)
 	}
-	return a.meter.Bulk(slot, now, a.flows.Packets(slot), e.Bytes)
+	return a.meter.Bulk(slot, now, a.flows.Packets(slot))
 }
 
 // established says that both directions were seen. A reverse entry is there because
@@ -276,7 +276,7 @@ func (a *Admission) cameUp(p *Packet, slot uint32, e *flow.Entry, now uint64) (d
 			*p.Mark = m
 		}
 	case a.turns.Miss(slot):
-	case e.Every(bulk.Sample-1) && a.meter.Bulk(slot, now, a.flows.Packets(slot), e.Bytes):
+	case e.Every(bulk.Sample-1) && a.meter.Bulk(slot, now, a.flows.Packets(slot)):
 		again(e)
 	}
 	return false
