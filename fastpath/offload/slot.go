@@ -71,6 +71,13 @@ func (s *Slot) Void() { atomic.StoreUint32(&s.Turn, uint32(uint16(s.Turn)+1)) }
 // come to it, and are such as it forwards.
 func (s *Slot) Met() bool { return atomic.LoadUint64(&s.Up) != 0 }
 
+// Rests says that nothing of the flow is under way: the kernel forwards its next packet, or
+// the one after that if it has seen none in the running turn.
+func (s *Slot) Rests() bool {
+	up := atomic.LoadUint64(&s.Up)
+	return up == 0 || atomic.LoadUint64(&s.Done) == uint64(s.Turn)<<32|up
+}
+
 // Taken says that the kernel forwards the flow of the running turn.
 func (s *Slot) Taken() bool { return atomic.LoadUint32(&s.Active) == s.Turn }
 

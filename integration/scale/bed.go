@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type pod struct {
 // settings of the fast path beside the defaults.
 type settings struct {
 	poll    string
+	offload string // empty: off
 	flows   int
 	flows6  int
 	mute    int                            // so many of the last pods answer nothing: their namespaces lack the address
@@ -55,7 +57,7 @@ runDir: %[1]s
 stateDir: %[1]s
 fabric: {interface: eth0}
 controller: {addresses: ["192.0.2.1:7443"], ca: /none, cert: /none, key: /none}
-fastpath: {workers: 1, cores: [%[2]d], poll: %[3]s, flowEntries: %[4]d, flowEntries6: %[5]d, offload: "off"}
+fastpath: {workers: 1, cores: [%[2]d], poll: %[3]s, flowEntries: %[4]d, flowEntries6: %[5]d, offload: "%[6]s"}
 `
 
 // makeBed makes a node with so many pods, whose tables say no more than that they exist.
@@ -87,7 +89,7 @@ func (b *bed) build(vragent string, pods int, s settings) (err error) {
 		}
 	}
 	config := filepath.Join(b.dir, "vragent.yaml")
-	text := fmt.Sprintf(configuration, b.dir, core, s.poll, max(s.flows, 64), max(s.flows6, 64))
+	text := fmt.Sprintf(configuration, b.dir, core, s.poll, max(s.flows, 64), max(s.flows6, 64), cmp.Or(s.offload, "off"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func (w *watch) beside(ctx context.Context, r *report, what string, do func(cont
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		s.got, s.sent, err = stream(passing, w.from, w.to, 7000, 200*time.Microsecond)
+		s.got, s.sent, err = stream(passing, w.from, w.to, 200*time.Microsecond, 0)
 		done <- err
 	}()
 	err = rest(ctx, 200*time.Millisecond)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -16,6 +17,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vragent/vragent/integration/testbed"
 )
@@ -23,20 +27,22 @@ import (
 // stall is what nobody may notice but by a spinner that had to wait as well.
 const stall = 2 * time.Millisecond
 
-// passing is one packet of the stream: when it was sent, and how long it took.
+// passing is one packet of the stream: when it was sent, after how long it lay in the
+// receiver's socket, and after how long the receiver had it.
 type passing struct {
-	sent time.Time
-	took time.Duration
+	sent          time.Time
+	arrived, took time.Duration
 }
 
-// stream sends a packet from one pod to another every so often until ctx is done. Its
-// process runs on the worker's core, so that nothing but that core matters.
-func stream(ctx context.Context, from, to *pod, port int, every time.Duration) (got []passing, sent int, err error) {
+// stream sends a packet from one pod to another every so often until ctx is done: when the
+// clock shows a multiple of that and the phase. Its process runs on the worker's core, so
+// that nothing but that core matters.
+func stream(ctx context.Context, from, to *pod, every, phase time.Duration) (got []passing, sent int, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, 0, err
 	}
-	c := exec.Command("taskset", "-c", strconv.Itoa(core), self, "pass", from.Netns, to.Netns, from.addr.String(), to.addr.String(), strconv.Itoa(port), every.String())
+	c := exec.Command("taskset", "-c", strconv.Itoa(core), self, "pass", from.Netns, to.Netns, from.addr.String(), to.addr.String(), every.String(), phase.String())
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -47,9 +53,9 @@ func stream(ctx context.Context, from, to *pod, port int, every time.Duration) (
 	}
 	defer context.AfterFunc(ctx, func() { _ = c.Process.Signal(syscall.SIGTERM) })()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var at, took int64
-		if n, _ := fmt.Sscan(lines.Text(), &at, &took); n == 2 {
-			got = append(got, passing{time.Unix(0, at), time.Duration(took)})
+		var at, arrived, took int64
+		if n, _ := fmt.Sscan(lines.Text(), &at, &arrived, &took); n == 3 {
+			got = append(got, passing{time.Unix(0, at), time.Duration(arrived), time.Duration(took)})
 		} else if n == 1 {
 			sent = int(at)
 		}
@@ -57,73 +63,89 @@ func stream(ctx context.Context, from, to *pod, port int, every time.Duration) (
 	return got, sent, c.Wait()
 }
 
+const streamPort = 7000
+
 // pass is stream's process: it prints when each packet was sent and how long it took,
 // and at its end how many were sent.
 func pass(ctx context.Context, args []string) error {
-	port, _ := strconv.Atoi(args[4])
-	every, err := time.ParseDuration(args[5])
+	every, err := time.ParseDuration(args[4])
 	if err != nil {
 		return err
 	}
-	rx, err := socket(args[1], args[3], port)
+	phase, err := time.ParseDuration(args[5])
 	if err != nil {
 		return err
 	}
-	tx, err := socket(args[0], args[2], port)
+	rx, err := socket(args[1], args[3])
+	if err != nil {
+		return err
+	}
+	tx, err := socket(args[0], args[2])
 	if err != nil {
 		return err
 	}
 	runtime.GOMAXPROCS(4) // one core is allowed, but each end wants a P at once
-	patience := syscall.NsecToTimeval(int64(time.Second))
-	if err := syscall.SetsockoptTimeval(rx, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &patience); err != nil {
-		return err
-	}
-	start := time.Now()
-	got := make([][2]time.Duration, 0, 1<<20)
+	var got []passing
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		runtime.LockOSThread()
-		b := make([]byte, 64)
-		for {
-			n, _, err := syscall.Recvfrom(rx, b, 0)
-			if err == syscall.EINTR {
-				continue
-			}
-			if err != nil || n < 8 {
-				return // nothing has come for a second
-			}
-			at := time.Duration(binary.BigEndian.Uint64(b))
-			got = append(got, [2]time.Duration{at, time.Since(start) - at})
-		}
-	})
+	wg.Go(func() { got = receive(rx) })
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	sent, b := 0, make([]byte, 64)
-	to := &syscall.SockaddrInet4{Port: port, Addr: netip.MustParseAddr(args[3]).As4()}
-	pause := syscall.NsecToTimespec(every.Nanoseconds())
+	to := &syscall.SockaddrInet4{Port: streamPort, Addr: netip.MustParseAddr(args[3]).As4()}
+	next := time.Now().Truncate(every).Add(phase)
 	for ctx.Err() == nil {
-		binary.BigEndian.PutUint64(b, uint64(time.Since(start)))
+		for next = next.Add(every); time.Until(next) < 0; {
+			next = next.Add(every)
+		}
+		at := unix.NsecToTimespec(next.UnixNano())
+		_ = unix.ClockNanosleep(unix.CLOCK_REALTIME, unix.TIMER_ABSTIME, &at, nil)
+		binary.BigEndian.PutUint64(b, uint64(time.Now().UnixNano()))
 		if err := syscall.Sendto(tx, b, 0, to); err == nil {
 			sent++
 		}
-		_ = syscall.Nanosleep(&pause, nil)
 	}
 	wg.Wait()
 	w := bufio.NewWriter(os.Stdout)
-	for _, g := range got {
-		fmt.Fprintln(w, start.Add(g[0]).UnixNano(), int64(g[1]))
+	for _, p := range got {
+		fmt.Fprintln(w, p.sent.UnixNano(), int64(p.arrived), int64(p.took))
 	}
 	fmt.Fprintln(w, sent)
 	return w.Flush()
 }
 
-// socket is a blocking one in a namespace: Go's poller would be measured otherwise.
-func socket(netns, addr string, port int) (fd int, err error) {
+// receive is the packets of a stream until nothing has come for a second.
+func receive(fd int) []passing {
+	runtime.LockOSThread()
+	got := make([]passing, 0, 1<<20)
+	b, more := make([]byte, 64), make([]byte, 64)
+	for {
+		n, about, _, _, err := syscall.Recvmsg(fd, b, more, 0)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || n < 8 {
+			return got
+		}
+		now, sent := time.Now(), time.Unix(0, int64(binary.BigEndian.Uint64(b)))
+		var stamp unix.Timespec
+		if head := int(unsafe.Sizeof(unix.Cmsghdr{})); about >= head+int(unsafe.Sizeof(stamp)) { // SO_TIMESTAMPNS
+			stamp = *(*unix.Timespec)(unsafe.Pointer(&more[head]))
+		}
+		got = append(got, passing{sent, time.Unix(0, stamp.Nano()).Sub(sent), now.Sub(sent)})
+	}
+}
+
+// socket is a blocking one in a namespace: Go's poller would be measured otherwise. It
+// says when the kernel got a packet, and waits a second for one.
+func socket(netns, addr string) (fd int, err error) {
 	err = (&testbed.Place{Name: netns, Netns: netns}).Do(func() error {
 		if fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM, 0); err != nil {
 			return err
 		}
-		return syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: netip.MustParseAddr(addr).As4()})
+		patience := syscall.NsecToTimeval(int64(time.Second))
+		return errors.Join(syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &patience),
+			syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TIMESTAMPNS, 1),
+			syscall.Bind(fd, &syscall.SockaddrInet4{Port: streamPort, Addr: netip.MustParseAddr(addr).As4()}))
 	})
 	return fd, err
 }

@@ -272,7 +272,7 @@ func (a *Admission) cameUp(p *Packet, slot uint32, e *flow.Entry, now uint64) (d
 	case a.drains(slot, now):
 		return true
 	case m.Slot != 0:
-		if a.turns.Up(m) {
+		if a.turns.Up(m, now) {
 			*p.Mark = m
 		}
 	case a.turns.Miss(slot):

@@ -13,9 +13,10 @@ import (
 // share offload.MaxSlots, and slot 0 is none.
 const Each = 32
 
-// patience is how long a turn lasts, in ns. The kernel takes over at the first
-// packet that finds nothing under way, and a flow rests every few round trips: when
-// nothing came of it by now, a frame was lost and the counts will never agree.
+// patience is how long packets of a turn may be under way, in ns. The kernel takes over
+// at the first packet that finds none, and a flow rests every few round trips: when nothing
+// came of it by now, a frame was lost and the counts will never agree. The turn of a flow
+// that rests waits for its packets, while there are slots for others.
 const patience = 10e6
 
 // Turns are one worker's slots.
@@ -23,6 +24,7 @@ type Turns struct {
 	slots []offload.Slot // of all workers; none: flows are given without a turn
 	first uint16
 	used  uint32 // bit i: slot first+i is in use
+	rests uint32 // bit i: nothing of turns[i] was under way when patience ended, and no frame came up since
 	dirty uint32 // bit i: frames of turns[i] came up since its last fence
 	turns [Each]turn
 }
@@ -31,7 +33,7 @@ type turn struct {
 	flow   uint32 // slot of its entry
 	missed bool   // packets of it came without a mark
 	forced bool
-	until  uint64 // ns
+	until  uint64 // ns: patience ends
 	// Marked frames that came up, and those that were sent down.
 	up, down uint32
 }
@@ -45,13 +47,18 @@ func New(slots []offload.Slot, worker int) *Turns {
 	return t
 }
 
-// Begin takes a slot for a flow, whose last turn ends. ok is false when all are in use.
+// Begin takes a slot for a flow, whose last turn ends, as does that of the flow that rests
+// for longest when all are in use. ok is false when none rests.
 func (t *Turns) Begin(flow uint32, now uint64) (m offload.Mark, ok bool) {
 	t.End(flow)
 	i := bits.TrailingZeros32(^t.used)
+	if i >= Each {
+		i = t.longest()
+	}
 	if i >= Each || t.slots == nil {
 		return m, false
 	}
+	t.free(i)
 	t.used |= 1 << i
 	t.turns[i] = turn{flow: flow, until: now + patience}
 	m.Slot = t.first + uint16(i)
@@ -66,6 +73,17 @@ func (t *Turns) Force(m offload.Mark, until uint64) {
 		r.forced, r.until = true, until
 		t.slots[m.Slot].Force()
 	}
+}
+
+// longest is the turn that rests for longest, Each if none does.
+func (t *Turns) longest() int {
+	best := Each
+	for r := t.rests; r != 0; r &= r - 1 {
+		if i := bits.TrailingZeros32(r); best == Each || t.turns[i].until < t.turns[best].until {
+			best = i
+		}
+	}
+	return best
 }
 
 // End gives up the turn of a flow, if it has one: it is out of the cache, or another
@@ -86,6 +104,7 @@ func (t *Turns) void(i int) {
 
 func (t *Turns) free(i int) {
 	t.used &^= 1 << i
+	t.rests &^= 1 << i
 	t.dirty &^= 1 << i
 }
 
@@ -95,6 +114,7 @@ func (t *Turns) Miss(flow uint32) (under bool) {
 	for u := t.used; u != 0; u &= u - 1 {
 		if i := bits.TrailingZeros32(u); t.turns[i].flow == flow {
 			t.turns[i].missed, under = true, true
+			t.rests &^= 1 << i
 		}
 	}
 	return under
@@ -111,10 +131,14 @@ func (t *Turns) running(m offload.Mark) (i uint16, r *turn) {
 
 // Up notes a frame that came up with a mark. counts is false when its turn is over: then it
 // goes down as others do.
-func (t *Turns) Up(m offload.Mark) (counts bool) {
+func (t *Turns) Up(m offload.Mark, now uint64) (counts bool) {
 	i, r := t.running(m)
 	if r == nil {
 		return false
+	}
+	if t.rests&(1<<i) != 0 {
+		t.rests &^= 1 << i
+		r.until = now + patience
 	}
 	r.up++
 	t.dirty |= 1 << i
@@ -129,8 +153,8 @@ func (t *Turns) Down(m offload.Mark) {
 	}
 }
 
-// Idle says that Next has nothing to do.
-func (t *Turns) Idle() bool { return t.used == 0 }
+// Idle says that Next has nothing to do until a packet comes.
+func (t *Turns) Idle() bool { return t.used == t.rests }
 
 // Fenced says that there is a fence to be sent behind frames of a turn, once they have been.
 func (t *Turns) Fenced() bool { return t.dirty != 0 }
@@ -150,26 +174,36 @@ type Outcome uint8
 
 const (
 	None   Outcome = iota // none has
-	Rested                // no packet came
+	Rested                // the flow was to be forced over, and no packet came
 	Busy                  // packets came, and there was always one under way
 	Left                  // packets came, and the kernel left them all to the worker
 )
 
-// Next frees the slots of flows that the kernel has taken, and returns a flow whose
-// turn has failed, until there is none.
+// Next frees the slots of flows that the kernel has taken, but for those that rest, and
+// returns a flow whose turn has failed, until there is none.
 func (t *Turns) Next(now uint64) (flow uint32, how Outcome) {
-	for u := t.used; u != 0; u &= u - 1 {
+	for u := t.used &^ t.rests; u != 0; u &= u - 1 {
 		i := bits.TrailingZeros32(u)
 		switch {
 		case t.slots[int(t.first)+i].Taken():
 			t.free(i)
-		case now > t.turns[i].until:
+		case now <= t.turns[i].until:
+		case t.waits(i):
+			t.rests |= 1 << i
+		default:
 			how = t.outcome(i)
 			t.void(i)
 			return t.turns[i].flow, how
 		}
 	}
 	return 0, None
+}
+
+// waits says that nothing of a flow is under way. One that is to be forced over does not wait:
+// what is under way then may be later than now.
+func (t *Turns) waits(i int) bool {
+	s, r := &t.slots[int(t.first)+i], &t.turns[i]
+	return !r.forced && s.Rests() && (s.Met() || !r.missed)
 }
 
 func (t *Turns) outcome(i int) Outcome {

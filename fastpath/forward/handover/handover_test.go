@@ -12,6 +12,7 @@ type kernel struct {
 	*fake.Cache
 	flow  offload.Flow
 	turns *Turns
+	now   uint64
 }
 
 func begin(t *testing.T, c *fake.Cache, turns *Turns, flow uint32, now uint64) *kernel {
@@ -40,7 +41,7 @@ func (k *kernel) packet() []byte {
 
 // worked is the worker's way with a frame: it takes note, and sends it down.
 func (k *kernel) worked(f []byte) {
-	if m := offload.MarkOf(f); k.turns.Up(m) {
+	if m := offload.MarkOf(f); k.turns.Up(m, k.now) {
 		k.turns.Down(m)
 		source := m.Down(5)
 		copy(f[6:], source[:])
@@ -68,7 +69,7 @@ func TestTakesOver(t *testing.T) {
 	if turns.Idle() {
 		t.Error("idle with a turn under way")
 	}
-	if turns.Up(offload.MarkOf(make([]byte, 14))) || turns.Fenced() { // sent up before the entry was there
+	if turns.Up(offload.MarkOf(make([]byte, 14)), 0) || turns.Fenced() { // sent up before the entry was there
 		t.Error("counts a frame without mark")
 	}
 	f := k.packet()
@@ -102,7 +103,7 @@ func TestCounts(t *testing.T) {
 	turns := New(c.Slots, 0)
 	k := begin(t, c, turns, 9, 0)
 	a, b, dropped := k.packet(), k.packet(), k.packet()
-	turns.Up(offload.MarkOf(dropped))
+	turns.Up(offload.MarkOf(dropped), 0)
 	k.finish(a)
 	if f := k.packet(); f == nil {
 		t.Fatal("one is under way, and the kernel begins")
@@ -194,8 +195,13 @@ func TestForce(t *testing.T) {
 // has, nor what comes late.
 func TestVoid(t *testing.T) {
 	for name, up := range map[string]func(*kernel, uint64){
-		"ended":  func(k *kernel, _ uint64) { k.turns.End(9) },
-		"failed": func(k *kernel, now uint64) { k.turns.Next(now) },
+		"ended": func(k *kernel, _ uint64) { k.turns.End(9) },
+		"failed, or another's": func(k *kernel, now uint64) {
+			k.turns.Next(now)
+			for other := range uint32(Each) {
+				k.turns.Begin(10+other, now)
+			}
+		},
 	} {
 		for _, force := range []bool{false, true} {
 			c := fake.New(8)
@@ -237,7 +243,7 @@ func TestSlots(t *testing.T) {
 			t.Error("more slots than there are")
 		}
 	}
-	if a.Up(last) || a.Fenced() {
+	if a.Up(last, 0) || a.Fenced() {
 		t.Error("counts another worker's mark")
 	}
 	if _, ok := New(slots[:10], 0).Begin(1, 0); ok {
@@ -272,12 +278,13 @@ func TestOneTurn(t *testing.T) {
 	}
 }
 
-// Why a turn has failed: no packet came, none was counted by the kernel, or some were.
+// Why a turn has failed: no packet was counted by the kernel, or some were. Where none came
+// it has not: it rests.
 func TestOutcome(t *testing.T) {
 	for _, c := range []struct {
 		missed, counted bool
 		want            Outcome
-	}{{false, false, Rested}, {true, false, Left}, {false, true, Busy}, {true, true, Busy}} {
+	}{{false, false, None}, {true, false, Left}, {false, true, Busy}, {true, true, Busy}} {
 		cache := fake.New(8)
 		turns := New(cache.Slots, 0)
 		turns.Begin(8, 0)
@@ -290,12 +297,73 @@ func TestOutcome(t *testing.T) {
 		if c.counted {
 			k.packet()
 		}
-		if flow, how := turns.Next(patience + 1); flow != 9 || how != c.want {
+		if flow, how := turns.Next(patience + 1); how != c.want || how != None && flow != 9 {
 			t.Errorf("%+v: flow %d, outcome %d", c, flow, how)
 		}
 		turns.Begin(9, 0)
-		if _, how := turns.Next(patience + 1); how != Rested {
+		if _, how := turns.Next(patience + 1); how != None || !turns.Idle() {
 			t.Errorf("%+v: the next turn begins with what the last saw: %d", c, how)
 		}
+	}
+}
+
+// The turn of a slow flow waits for its packets: the first goes up, the next one is the
+// kernel's, however long both take to come. One that gets lost on its way has it fail as others.
+func TestSlowFlow(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		c := fake.New(8)
+		turns := New(c.Slots, 0)
+		k := begin(t, c, turns, 9, 0)
+		rests := func() {
+			t.Helper()
+			if _, how := turns.Next(k.now); how != None || turns.Idle() {
+				t.Errorf("outcome %d, idle %v before patience ends", how, turns.Idle())
+			}
+			if k.now += patience + 1; !lost || !c.Slots[k.flow.Handover].Met() {
+				if _, how := turns.Next(k.now); how != None || !turns.Idle() {
+					t.Errorf("outcome %d, idle %v for a flow that rests", how, turns.Idle())
+				}
+			}
+			k.now += 100 * patience
+		}
+		rests()
+		f := k.packet()
+		if f == nil {
+			t.Fatal("the kernel takes the first, which may overtake one before its entry was there")
+		}
+		k.worked(f)
+		if !lost {
+			k.arrives(f)
+		}
+		k.arrives(nil)
+		rests()
+		if f = k.packet(); lost != (f != nil) {
+			t.Fatalf("lost %v; the kernel forwards the next: %v", lost, f == nil)
+		}
+		if flow, how := turns.Next(k.now); lost != (how == Busy && flow == 9) {
+			t.Errorf("lost %v: outcome %d of flow %d", lost, how, flow)
+		}
+	}
+}
+
+// Flows that rest give their slots to others, who rests for longest first.
+func TestRestYields(t *testing.T) {
+	c := fake.New(2 * Each)
+	turns := New(c.Slots, 0)
+	for flow := range uint32(Each) {
+		turns.Begin(100+flow, uint64(Each-flow))
+	}
+	if _, ok := turns.Begin(1, patience); ok {
+		t.Error("a turn ends before its patience")
+	}
+	turns.Next(patience + Each + 1)
+	for i := range uint32(Each) {
+		last := turns.turns
+		if m, ok := turns.Begin(1+i, patience+Each+1); !ok || last[m.Slot-turns.first].flow != 100+Each-1-i {
+			t.Fatalf("begin %d: %v, in place of flow %d", i, ok, last[m.Slot-turns.first].flow)
+		}
+	}
+	if _, ok := turns.Begin(1+Each, patience+Each+1); ok {
+		t.Error("a turn that does not rest ends for another")
 	}
 }
