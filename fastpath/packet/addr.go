@@ -29,9 +29,12 @@ func AddrFrom4(b []byte) (a Addr) {
 
 // set4 makes a the IPv4 address in the four bytes at b: two words, where a byte at a
 // time would cost twenty instructions.
-func (a *Addr) set4(b []byte) {
+func (a *Addr) set4(b []byte) { a.setWord(binary.LittleEndian.Uint32(b)) }
+
+// setWord is set4 of four bytes read in little-endian order.
+func (a *Addr) setWord(v uint32) {
 	binary.LittleEndian.PutUint64(a[:8], 0)
-	binary.LittleEndian.PutUint64(a[8:], uint64(binary.LittleEndian.Uint32(b))<<32|mapped4)
+	binary.LittleEndian.PutUint64(a[8:], uint64(v)<<32|mapped4)
 }
 
 // Netip returns a as netip.Addr; IPv4 addresses come out as IPv4.

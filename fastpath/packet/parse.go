@@ -1,7 +1,5 @@
 package packet
 
-import "encoding/binary"
-
 // Frag says which part of a datagram a packet holds.
 type Frag uint8
 
@@ -60,12 +58,8 @@ func (in *Info) Hash() uint32 {
 	return t.Hash()
 }
 
-// ParseIP reads the IP packet at b[off:]. total is how many bytes there are from
-// off in all buffers of the packet: b may hold only the first chunk, as long as
-// that has all headers. Ethernet padding may follow the packet (in.Len says).
-// When it returns FaultNone, all offsets in in are good for their fixed headers
-// within b, and L4 checksums are not verified: they are the receiver's business.
-func ParseIP(b []byte, off, total int, in *Info) Fault {
+// parseAny is ParseIP for whatever comes.
+func parseAny(b []byte, off, total int, in *Info) Fault {
 	*in = Info{L3: off}
 	if off < 0 || len(b)-off < IPv4Len || total < IPv4Len {
 		return FaultShort
@@ -118,15 +112,12 @@ func parse4(b []byte, total int, in *Info) Fault {
 	return parseL4(b[:min(len(b), in.L3+in.Len)], in, in.L3+ihl)
 }
 
-// intact4 reports whether the checksum of the IPv4 header in h, n bytes, is right: if
-// its words add up to 0xffff, they do in any byte order.
+// intact4 reports whether the checksum of the IPv4 header in h, n bytes, is right.
 func intact4(h []byte, n int) bool {
 	if n != IPv4Len {
 		return fold(add(0, h[:n])) == 0xffff
 	}
-	h = h[:IPv4Len]
-	x, y, z := binary.NativeEndian.Uint64(h), binary.NativeEndian.Uint64(h[8:]), binary.NativeEndian.Uint32(h[16:])
-	return fold(x>>32+x&0xffffffff+y>>32+y&0xffffffff+uint64(z)) == 0xffff
+	return sum4(load4(h)) == 0xffff
 }
 
 // martian4 finds addresses that no packet on a wire has (RFC 1122 3.2.1.3).

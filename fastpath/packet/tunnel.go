@@ -18,10 +18,8 @@ type Tunnel struct {
 	Len      int    // bytes from Inner to the end of the datagram
 }
 
-// ParseTunnel reads the Ethernet, IPv4, UDP and MPLS headers of frame b; total is
-// the frame's length over all its buffers. A frame that is something else is
-// FaultNotTunnel. Who may send tunnels is the caller's question.
-func ParseTunnel(b []byte, total int, t *Tunnel) Fault {
+// parseAny is ParseTunnel for whatever comes.
+func (t *Tunnel) parseAny(b []byte, total int) Fault {
 	*t = Tunnel{}
 	if len(b) < EthernetLen+IPv4Len || EtherType(b) != TypeIPv4 {
 		return FaultNotTunnel
@@ -53,7 +51,7 @@ func ParseTunnel(b []byte, total int, t *Tunnel) Fault {
 // parseUDP reads the UDP and MPLS headers at b[l4:]; n bytes of the IP packet are left there.
 func (t *Tunnel) parseUDP(b []byte, l4, n int) Fault {
 	h := b[l4:]
-	_ = h[UDPLen+MPLSLen-1] // ParseTunnel has looked
+	_ = h[UDPLen+MPLSLen-1] // parseAny has looked
 	size := int(be16(h[4:]))
 	switch {
 	case size < UDPLen+MPLSLen, size > n:
