@@ -116,50 +116,26 @@ func (w *Worker) fromFabric(t *table.Tables, p *pkt) Reason {
 	if packet.ParseTunnel(b[p.off:], p.total, &outer) != packet.FaultNone {
 		return reason.InvalidTunnel
 	}
-	if p.Peer = outer.Src; !t.Peer(outer.Src) {
-		return reason.UnknownPeer
+	from := w.recent.Tunnel(t, w.views, &outer)
+	if p.Peer = from.Peer; from.Refused != reason.None {
+		return from.Refused
 	}
-	id, ok := t.Label(table.Label(outer.Label))
-	if !ok {
-		return reason.InvalidLabel
-	}
-	l3 := p.off + outer.Inner
-	if r := reason.Of(packet.ParseIP(b, l3, outer.Len, &p.Info)); r != reason.None {
+	if r := reason.Of(packet.ParseIP(b, p.off+outer.Inner, outer.Len, &p.Info)); r != reason.None {
 		return r
 	}
 	if p.Info.Multicast {
 		return reason.Multicast
 	}
-	nh := t.NH(id)
 	p.ports()
-	p.Label, p.KeyNH = id, id
-	switch nh.Type {
-	case table.NHVRFTranslate:
-		p.VRF = nh.VRF
-		return w.fromVRFLabel(t, p)
-	case table.NHEncap, table.NHHost:
-		p.VRF = t.Vif(nh.Vif).VRF
-	case table.NHComposite, table.NHService:
-		p.VRF = way.VRFOf(t, nh)
-	default:
-		return reason.InvalidLabel
+	p.VRF, p.Label, p.KeyNH = from.VRF, from.NH, from.NH
+	if !from.ByRoute {
+		return from.Dead
 	}
-	return reason.None
-}
-
-// fromVRFLabel looks the destination up: a VRF label says only the VRF.
-func (w *Worker) fromVRFLabel(t *table.Tables, p *pkt) Reason {
-	hop, ok := w.recent.Lookup(t, w.views, p.VRF, p.Info.Tuple.Dst)
-	if !ok {
-		return reason.None // decide answers: no route
+	nh, r := w.recent.End(t, w.views, p.VRF, &p.Info.Tuple.Dst)
+	if nh != 0 {
+		p.KeyNH = nh
 	}
-	switch nh := t.NH(hop.NH); nh.Type {
-	case table.NHTunnel, table.NHResolve:
-		return reason.PacketLoop
-	case table.NHEncap, table.NHHost, table.NHComposite, table.NHService:
-		p.KeyNH = hop.NH
-	}
-	return reason.None
+	return r
 }
 
 // answerARP answers every request for an address that is not the sender's own:

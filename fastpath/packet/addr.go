@@ -51,6 +51,10 @@ func (a *Addr) is4() bool {
 // As4 returns the last four bytes: the address when Is4.
 func (a Addr) As4() [4]byte { return [4]byte(a[12:]) }
 
+// Last returns the last four bytes, in little-endian order: what tells addresses of one
+// network apart, for hashes.
+func (a *Addr) Last() uint32 { return binary.LittleEndian.Uint32(a[12:]) }
+
 // IsUnspecified reports whether a is 0.0.0.0 or "::".
 func (a Addr) IsUnspecified() bool {
 	return a == Addr{} || a == Addr{10: 0xff, 11: 0xff}
