@@ -66,7 +66,7 @@ func (w *Worker) rewriteOne(p *pkt, mtu int) bool {
 		return false
 	}
 	b := p.data()
-	if p.rewrite && packet.Rewrite(b, &p.Info, p.to) {
+	if p.rewrite && packet.Rewrite(b, &p.Info, &p.to) {
 		w.sctpChecksum(p)
 	}
 	if p.Info.TCPFlags&packet.SYN != 0 && p.Info.Tuple.Proto == packet.ProtoTCP {
@@ -107,7 +107,9 @@ func (w *Worker) pushTunnel(p *pkt) {
 		return
 	}
 	l3 := p.Info.L3 - packet.TunnelLen
-	o := packet.Outer{Src: p.nh.Src4, Dst: p.nh.Dst4, Sport: packet.EntropyPort(p.Info.Tuple.Hash()), Label: uint32(p.push)}
+	var o packet.Outer // of a literal, a copy is made
+	o.Src, o.Dst = p.nh.Src4, p.nh.Dst4
+	o.Sport, o.Label = packet.EntropyPort(p.Info.Tuple.Hash()), uint32(p.push)
 	packet.PutTunnel(p.chunk[l3:], &o, p.Info.Len)
 	p.off = l3 - packet.EthernetLen
 	w.queue(p, p.nh.To, &p.nh.DstMAC, packet.TypeIPv4)

@@ -99,7 +99,7 @@ func (c *cache) forwards(n *node, frame []byte, l3 int) bool {
 		return false
 	}
 	c.forwarded++
-	packet.Rewrite(frame, &in, r.To)
+	packet.Rewrite(frame, &in, &r.To)
 	packet.DecTTL(frame, &in)
 	c.deliver(n, r, frame[l3:l3+in.Len])
 	return true

@@ -265,7 +265,7 @@ func (w *Worker) trackError(p *pkt) {
 			outer.Src = p.to.Src
 		}
 		outer.Dst = p.to.Dst
-		packet.Rewrite(p.data(), in, outer)
+		packet.Rewrite(p.data(), in, &outer)
 	}
 	p.to = in.Tuple
 }

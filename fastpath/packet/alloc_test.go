@@ -26,11 +26,11 @@ func TestNoAllocations(t *testing.T) {
 		"ParseTunnel": func() { ParseTunnel(frame, len(frame), &tun) },
 		"ParseIP":     func() { ParseIP(frame, 46, len(inner), &in) },
 		"Hash":        func() { sink += in.Hash() + uint32(Owner(in.Tuple.Hash(), 4)) },
-		"Rewrite":     func() { parseAgain(frame[46:], &in); Rewrite(frame[46:], &in, there); Rewrite(frame[46:], &in, back) },
+		"Rewrite":     func() { parseAgain(frame[46:], &in); rewrite(frame[46:], &in, there); rewrite(frame[46:], &in, back) },
 		"SCTP": func() {
 			parseAgain(six, &in6)
-			Rewrite(six, &in6, there6)
-			Rewrite(six, &in6, back6)
+			rewrite(six, &in6, there6)
+			rewrite(six, &in6, back6)
 			PutSCTPChecksum(six[:70], in6.L4, six[70:80], six[80:])
 			sink += SCTPChecksum(six[:10], six[10:])
 		},
@@ -96,7 +96,7 @@ func BenchmarkRewrite(b *testing.B) {
 	ParseIP(p, 0, len(p), &in)
 	there, back := tuple(c4, b4, 5, 6, 0), tuple(a4, b4, 1000, 80, 0)
 	for b.Loop() {
-		Rewrite(p, &in, there)
-		Rewrite(p, &in, back)
+		rewrite(p, &in, there)
+		rewrite(p, &in, back)
 	}
 }

@@ -82,7 +82,7 @@ func checkRewrite(t *testing.T, b []byte, in Info, to Tuple) {
 	t.Helper()
 	before := clone(b)
 	from := in.Tuple
-	if Rewrite(b, &in, to) && in.Frag == FragNone {
+	if rewrite(b, &in, to) && in.Frag == FragNone {
 		PutSCTPChecksum(b[:in.Len], in.L4)
 	}
 	if err := build.Verify(b); err != nil {
@@ -101,7 +101,7 @@ func checkRewrite(t *testing.T, b []byte, in Info, to Tuple) {
 		t.Fatalf("incremental and full checksums differ: %s", build.Diff(b, twin))
 	}
 	// And back: the same bytes, unless a checksum had the other zero.
-	if Rewrite(b, &in, from) && in.Frag == FragNone {
+	if rewrite(b, &in, from) && in.Frag == FragNone {
 		PutSCTPChecksum(b[:in.Len], in.L4)
 	}
 	if canonical(before) && !bytes.Equal(b, before) {

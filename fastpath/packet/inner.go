@@ -141,7 +141,7 @@ func RewriteInner(b []byte, in *Info, to Tuple) {
 		touched = b[q.L3:min(end, q.L4+TCPLen)]
 	}
 	old := add(0, touched)
-	Rewrite(b[:end], &q, to)
+	Rewrite(b[:end], &q, &to)
 	fix(b, in.L4+icmpChecksum, change(old, add(0, touched)))
 	in.Inner = q.Tuple
 }

@@ -9,9 +9,8 @@ import "encoding/binary"
 //
 // It returns true when SCTP ports changed: the CRC covers the whole packet and
 // must be redone with PutSCTPChecksum (impossible when the packet is a fragment).
-func Rewrite(b []byte, in *Info, to Tuple) (sctp bool) {
+func Rewrite(b []byte, in *Info, to *Tuple) (sctp bool) {
 	from := &in.Tuple
-	to.Proto = from.Proto
 	if to.Src == from.Src && to.Dst == from.Dst && to.Sport == from.Sport && to.Dport == from.Dport {
 		return false
 	}
@@ -29,16 +28,16 @@ func Rewrite(b []byte, in *Info, to Tuple) (sctp bool) {
 		fix(h, ipv4Checksum, addrs)
 	}
 	if in.L4 == 0 {
-		to.Sport, to.Dport = 0, 0
+		from.Sport, from.Dport = 0, 0
 	} else {
-		sctp = rewriteL4(b[in.L4:], in, &to, addrs)
+		sctp = rewriteL4(b[in.L4:], in, to, addrs)
 	}
-	in.Tuple = to
+	from.Src, from.Dst = to.Src, to.Dst
 	return sctp
 }
 
-// rewriteL4 writes to's ports into the header h and applies the change of the
-// addresses and of the ports to its checksum. Ports that the protocol has not are zeroed in to.
+// rewriteL4 writes to's ports into the header h and into in.Tuple, and applies the change
+// of the addresses and of the ports to the checksum.
 func rewriteL4(h []byte, in *Info, to *Tuple, addrs uint64) (sctp bool) {
 	from := &in.Tuple
 	switch from.Proto {
@@ -53,6 +52,8 @@ func rewriteL4(h []byte, in *Info, to *Tuple, addrs uint64) (sctp bool) {
 	put16(h[0:], to.Sport)
 	put16(h[2:], to.Dport)
 	ports := change(uint64(from.Sport)+uint64(from.Dport), uint64(to.Sport)+uint64(to.Dport))
+	changed := to.Sport != from.Sport || to.Dport != from.Dport
+	from.Sport, from.Dport = to.Sport, to.Dport
 	if in.Partial {
 		unfinished(h, checksumAt(from.Proto), addrs)
 		return false
@@ -65,22 +66,22 @@ func rewriteL4(h []byte, in *Info, to *Tuple, addrs uint64) (sctp bool) {
 	case ProtoUDP:
 		fixUDP(h, udpChecksum, addrs+ports)
 	case ProtoSCTP:
-		return to.Sport != from.Sport || to.Dport != from.Dport
+		return changed
 	}
 	return false
 }
 
-// rewriteEcho writes the echo identifier and applies its change to the checksum.
+// rewriteEcho writes the echo identifier and applies its change to the checksum. The
+// other port, or both of what is no echo, are zeroed in in.Tuple.
 func rewriteEcho(h []byte, in *Info, to *Tuple) {
 	id := be16(h[icmpID:])
 	old := id
+	in.Tuple.Sport, in.Tuple.Dport = 0, 0
 	switch echo(in.V6, in.ICMPType) {
 	case echoRequest:
-		id, to.Dport = to.Sport, 0
+		id, in.Tuple.Sport = to.Sport, to.Sport
 	case echoReply:
-		id, to.Sport = to.Dport, 0
-	default:
-		to.Sport, to.Dport = 0, 0
+		id, in.Tuple.Dport = to.Dport, to.Dport
 	}
 	if id == old {
 		return

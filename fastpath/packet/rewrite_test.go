@@ -57,7 +57,7 @@ func TestRewrite(t *testing.T) {
 			t.Run(f.name+" "+name, func(t *testing.T) {
 				b, want := c.before.Bytes(), c.after.Bytes()
 				in := parse(t, b)
-				if sctp := Rewrite(b, in, to); sctp != (name == "SCTP") {
+				if sctp := rewrite(b, in, to); sctp != (name == "SCTP") {
 					t.Errorf("Rewrite returns %v", sctp)
 				} else if sctp {
 					PutSCTPChecksum(b, in.L4)
@@ -83,7 +83,7 @@ func TestRewriteOnePart(t *testing.T) {
 	} {
 		b := build.IPv4(a4, b4).TCP(1000, 80, "A").Payload(5).Bytes()
 		in := parse(t, b)
-		Rewrite(b, in, c.to)
+		rewrite(b, in, c.to)
 		want := build.IPv4(c.want.Src.String(), b4).TCP(c.want.Sport, c.want.Dport, "A").Payload(5).Bytes()
 		if d := build.Diff(b, want); d != "" || in.Tuple != c.want {
 			t.Errorf("%s: %v %s", name, in.Tuple, d)
@@ -91,7 +91,7 @@ func TestRewriteOnePart(t *testing.T) {
 	}
 	// An SCTP packet whose addresses alone change keeps its CRC.
 	b := build.IPv4(a4, b4).SCTP(1, 2).Bytes()
-	if Rewrite(b, parse(t, b), tuple(c4, b4, 1, 2, 0)) {
+	if rewrite(b, parse(t, b), tuple(c4, b4, 1, 2, 0)) {
 		t.Error("SCTP: the CRC does not cover addresses")
 	}
 	if err := build.Verify(b); err != nil {
@@ -119,7 +119,7 @@ func TestRewriteEveryChecksum(t *testing.T) {
 				}
 				build.Fix(x)
 				in := parse(t, x)
-				Rewrite(x, in, to)
+				rewrite(x, in, to)
 				y := append([]byte(nil), x...)
 				build.Fix(y)
 				if !bytes.Equal(x, y) {
@@ -141,7 +141,7 @@ func TestHeaderEveryChecksum(t *testing.T) {
 	for id := range 0x10000 {
 		b := build.IPv4(a4, b4).ID(uint16(id)).TTL(2).Bytes()
 		in := parse(t, b)
-		Rewrite(b, in, to)
+		rewrite(b, in, to)
 		DecTTL(b, in)
 		want := build.IPv4(c4, "203.0.113.255").ID(uint16(id)).TTL(1).Bytes()
 		if !bytes.Equal(b, want) {
@@ -157,19 +157,19 @@ func TestRewriteAllZero(t *testing.T) {
 		b := build.IPv4(a4, b4).EchoReply(0, 0).Payload(make([]byte, n)).Bytes()
 		want := build.IPv4(c4, b4).EchoReply(0, 0).Payload(make([]byte, n)).Bytes()
 		in := parse(t, b)
-		Rewrite(b, in, tuple(c4, b4, 0, 0, 0))
+		rewrite(b, in, tuple(c4, b4, 0, 0, 0))
 		if d := build.Diff(b, want); d != "" {
 			t.Error(d)
 		}
-		Rewrite(b, in, tuple(c4, b4, 0, 77, 0))
-		Rewrite(b, in, tuple(c4, b4, 0, 0, 0))
+		rewrite(b, in, tuple(c4, b4, 0, 77, 0))
+		rewrite(b, in, tuple(c4, b4, 0, 0, 0))
 		if d := build.Diff(b, want); d != "" {
 			t.Error(d)
 		}
 	}
 	// Data that adds up to zero in another way.
 	b := build.IPv4(a4, b4).EchoReply(9, 0).Payload([]byte{0xff, 0xff}).Bytes()
-	Rewrite(b, parse(t, b), tuple(a4, b4, 0, 0, 0))
+	rewrite(b, parse(t, b), tuple(a4, b4, 0, 0, 0))
 	if err := build.Verify(b); err != nil {
 		t.Error(err)
 	}
@@ -188,7 +188,7 @@ func TestRewriteFragments(t *testing.T) {
 			var payload []byte
 			for _, piece := range build.Fragments(whole, 1280, 3) {
 				in := parse(t, piece)
-				Rewrite(piece, in, tuple(f.x, f.y, 40000, 5353, 0))
+				rewrite(piece, in, tuple(f.x, f.y, 40000, 5353, 0))
 				if err := build.Verify(piece); err != nil {
 					t.Error(err)
 				}
@@ -271,7 +271,7 @@ func TestRewriteInner(t *testing.T) {
 					t.Errorf("Info after the rewrite:\ngot  %+v\nwant %+v", *in, *got)
 				}
 				// Then the outer packet, as NAT does both.
-				Rewrite(b, in, tuple(f.y, f.x, 0, 0, 0))
+				rewrite(b, in, tuple(f.y, f.x, 0, 0, 0))
 				if d := build.Diff(b, build.IP(f.y, f.x).PortUnreachable(c.after).Bytes()); d != "" {
 					t.Error(d)
 				}
@@ -303,3 +303,5 @@ func TestRewriteInnerStale(t *testing.T) {
 		t.Error("the quoted header's checksum was corrected: its fault is hidden")
 	}
 }
+
+func rewrite(b []byte, in *Info, to Tuple) bool { return Rewrite(b, in, &to) }

@@ -172,14 +172,14 @@ func TestPartialRewrite(t *testing.T) {
 	} {
 		for last := range 256 {
 			b, in := large(t, p.Bytes())
-			Rewrite(b, &in, target(&in, uint8(last), uint16(last)*257, 8888))
+			rewrite(b, &in, target(&in, uint8(last), uint16(last)*257, 8888))
 			ClampMSS(b, &in, 1400)
 			PutChecksum(b[:in.L4+20], &in, b[in.L4+20:])
 			if err := build.Verify(b); err != nil {
 				t.Fatalf("%s, to ….%d: put anew: %v", build.Describe(b), last, err)
 			}
 			b, in = large(t, p.Bytes())
-			Rewrite(b, &in, target(&in, uint8(last), uint16(last)*257, 8888))
+			rewrite(b, &in, target(&in, uint8(last), uint16(last)*257, 8888))
 			at := map[uint8]int{ProtoTCP: 16, ProtoUDP: 6}[in.Tuple.Proto]
 			FinishChecksum(b[:in.L4+20], in.L4, in.L4+at, b[in.L4+20:in.L4+21], nil, b[in.L4+21:])
 			if err := build.Verify(b); err != nil {

@@ -270,7 +270,7 @@ func (r *router) route(worker int, d []frame.Desc, to map[netip.Addr]target) boo
 		r.unknown.Add(1)
 		return false
 	}
-	packet.Rewrite(f, &in, after)
+	packet.Rewrite(f, &in, &after)
 	r.wrap(&d[0], t, total-14)
 	r.forwarded.Add(1)
 	return true
