@@ -17,7 +17,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -127,11 +126,11 @@ func receive(fd int) []passing {
 			return got
 		}
 		now, sent := time.Now(), time.Unix(0, int64(binary.BigEndian.Uint64(b)))
-		var stamp unix.Timespec
-		if head := int(unsafe.Sizeof(unix.Cmsghdr{})); about >= head+int(unsafe.Sizeof(stamp)) { // SO_TIMESTAMPNS
-			stamp = *(*unix.Timespec)(unsafe.Pointer(&more[head]))
+		var arrived time.Time
+		if l, err := syscall.ParseSocketControlMessage(more[:about]); err == nil && len(l) == 1 && len(l[0].Data) >= 16 { // SO_TIMESTAMPNS
+			arrived = time.Unix(int64(binary.NativeEndian.Uint64(l[0].Data)), int64(binary.NativeEndian.Uint64(l[0].Data[8:])))
 		}
-		got = append(got, passing{sent, time.Unix(0, stamp.Nano()).Sub(sent), now.Sub(sent)})
+		got = append(got, passing{sent, arrived.Sub(sent), now.Sub(sent)})
 	}
 }
 
