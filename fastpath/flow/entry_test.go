@@ -30,6 +30,8 @@ func TestLayout(t *testing.T) {
 		"natSrc":   {unsafe.Offsetof(wide{}.natSrc), keyWide * 8},
 		"Gen":      {unsafe.Offsetof(c.Gen), 8},
 		"VRF":      {unsafe.Offsetof(c.VRF), 12},
+		"Holder":   {unsafe.Offsetof(c.Holder), 16},
+		"Life":     {unsafe.Offsetof(c.Life), 23},
 	} {
 		if at[0] != at[1] {
 			t.Errorf("%s: %d, want %d", name, at[0], at[1])

@@ -42,7 +42,7 @@ type header struct {
 func cells(entries int) int { return (entries*4+2)/3 + window - 1 }
 
 // MemorySize returns the bytes of memory for a table: 117 for each IPv4 entry, 203
-// for each of IPv6, and 54 KiB. 2,097,152 entries of IPv4 take 234 MiB, of IPv6
+// for each of IPv6, and 64 KiB. 2,097,152 entries of IPv4 take 234 MiB, of IPv6
 // 405 MiB.
 func MemorySize(size Size) int {
 	four, six := cells(size.Four), cells(size.Six)

@@ -316,7 +316,8 @@ func (t *Table) Scan(n int, visit func(slot uint32, e *Entry)) {
 }
 
 // victimWindow is how many cells are searched for a victim: the first ones of
-// the key's window, so that its place serves the key.
+// the key's window, so that its place serves the key; and for the last keys those in front
+// of it, as only a table at its limit lacks room for them.
 const victimWindow = 64
 
 // Victim returns the entry that has to go so that the key at p can be inserted: the

@@ -207,7 +207,7 @@ func (w *Worker) approve(slot uint32, e *flow.Entry, scope table.NextHopID) {
 	c := w.flows.Cold(slot)
 	c.Scope, c.Gen, e.View = uint32(scope), w.view.NH(scope).Gen, w.views
 	if e.Flags&flow.FlagOffloaded != 0 {
-		e.Flags ^= flow.FlagOffloaded | flow.FlagBulk // the kernel holds it for stale
+		w.admit.Anew(slot, e) // the kernel holds it for stale
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 //	kernel: Up++, frame marked ──► worker: transmits it marked, then a fence: so many
 //	kernel: Passed++ ... fence, as many have passed: Done = Up at that time
 //	kernel: Up == Done, not 0: Active = Turn, this packet and all after it are the kernel's
-//	worker: sees Taken: the slot is free
+//	worker: sees Taken: the slot is free; or it is when another flow wants it
 //
 // A frame lost on the way leaves the counts unequal for ever: the worker gives up after
 // a while, and may begin another turn. Marks of an old turn count for nothing. An entry that
@@ -30,7 +30,7 @@ import (
 // another connection has its ports.
 //
 // A cache line of its own. The worker that owns the flow writes Turn, the kernel all
-// else, but for Begin; in each, plain stores of the one are seen by the other.
+// else, but for Begin and Force; in each, plain stores of the one are seen by the other.
 type Slot struct {
 	Up     uint64 // frames sent up in this turn
 	Passed uint64 // turn << 32 | frames that came down, marked

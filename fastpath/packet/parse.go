@@ -75,7 +75,7 @@ func parseAny(b []byte, off, total int, in *Info) Fault {
 
 func parse4(b []byte, total int, in *Info) Fault {
 	h := b[in.L3:]
-	_ = h[IPv4Len-1] // ParseIP has looked; the compiler needs to be told
+	_ = h[IPv4Len-1] // parseAny has looked; the compiler needs to be told
 	ihl := int(h[0]&0xf) * 4
 	in.Len = int(be16(h[2:]))
 	switch {

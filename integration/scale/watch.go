@@ -26,12 +26,16 @@ import (
 // stall is what nobody may notice but by a spinner that had to wait as well.
 const stall = 2 * time.Millisecond
 
-// passing is one packet of the stream: when it was sent, after how long it lay in the
-// receiver's socket, and after how long the receiver had it.
+// passing is one packet of the stream: when it was sent, how long that kept its sender, after
+// how long it lay in the receiver's socket, and after how long the receiver had it.
 type passing struct {
-	sent          time.Time
-	arrived, took time.Duration
+	sent                   time.Time
+	sending, arrived, took time.Duration
 }
+
+// wait is how long a packet was on its way: from when its sender had sent it, who shares the
+// worker's core and may wait for it, until it lay in the receiver's socket.
+func (p *passing) wait() time.Duration { return max(0, p.arrived-p.sending) }
 
 // stream sends a packet from one pod to another every so often until ctx is done: when the
 // clock shows a multiple of that and the phase. Its process runs on the worker's core, so
@@ -52,9 +56,9 @@ func stream(ctx context.Context, from, to *pod, every, phase time.Duration) (got
 	}
 	defer context.AfterFunc(ctx, func() { _ = c.Process.Signal(syscall.SIGTERM) })()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var at, arrived, took int64
-		if n, _ := fmt.Sscan(lines.Text(), &at, &arrived, &took); n == 3 {
-			got = append(got, passing{time.Unix(0, at), time.Duration(arrived), time.Duration(took)})
+		var at, sending, arrived, took int64
+		if n, _ := fmt.Sscan(lines.Text(), &at, &sending, &arrived, &took); n == 4 {
+			got = append(got, passing{time.Unix(0, at), time.Duration(sending), time.Duration(arrived), time.Duration(took)})
 		} else if n == 1 {
 			sent = int(at)
 		}
@@ -84,12 +88,12 @@ func pass(ctx context.Context, args []string) error {
 		return err
 	}
 	runtime.GOMAXPROCS(4) // one core is allowed, but each end wants a P at once
-	var got []passing
+	var got []received
 	var wg sync.WaitGroup
 	wg.Go(func() { got = receive(rx) })
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	sent, b := 0, make([]byte, 64)
+	sent, b := make([][2]time.Time, 0, 1<<20), make([]byte, 64)
 	to := &syscall.SockaddrInet4{Port: streamPort, Addr: netip.MustParseAddr(args[3]).As4()}
 	next := time.Now().Truncate(every).Add(phase)
 	for ctx.Err() == nil {
@@ -98,24 +102,32 @@ func pass(ctx context.Context, args []string) error {
 		}
 		at := unix.NsecToTimespec(next.UnixNano())
 		_ = unix.ClockNanosleep(unix.CLOCK_REALTIME, unix.TIMER_ABSTIME, &at, nil)
-		binary.BigEndian.PutUint64(b, uint64(time.Now().UnixNano()))
+		binary.BigEndian.PutUint64(b, uint64(len(sent)))
+		begun := time.Now()
 		if err := syscall.Sendto(tx, b, 0, to); err == nil {
-			sent++
+			sent = append(sent, [2]time.Time{begun, time.Now()})
 		}
 	}
 	wg.Wait()
 	w := bufio.NewWriter(os.Stdout)
 	for _, p := range got {
-		fmt.Fprintln(w, p.sent.UnixNano(), int64(p.arrived), int64(p.took))
+		begun, over := sent[p.number][0], sent[p.number][1]
+		fmt.Fprintln(w, begun.UnixNano(), int64(over.Sub(begun)), int64(p.arrived.Sub(begun)), int64(p.read.Sub(begun)))
 	}
-	fmt.Fprintln(w, sent)
+	fmt.Fprintln(w, len(sent))
 	return w.Flush()
 }
 
+// received is a packet of the stream as its receiver sees it.
+type received struct {
+	number        uint64
+	arrived, read time.Time
+}
+
 // receive is the packets of a stream until nothing has come for a second.
-func receive(fd int) []passing {
+func receive(fd int) []received {
 	runtime.LockOSThread()
-	got := make([]passing, 0, 1<<20)
+	got := make([]received, 0, 1<<20)
 	b, more := make([]byte, 64), make([]byte, 64)
 	for {
 		n, about, _, _, err := syscall.Recvmsg(fd, b, more, 0)
@@ -125,12 +137,11 @@ func receive(fd int) []passing {
 		if err != nil || n < 8 {
 			return got
 		}
-		now, sent := time.Now(), time.Unix(0, int64(binary.BigEndian.Uint64(b)))
-		var arrived time.Time
+		p := received{number: binary.BigEndian.Uint64(b), read: time.Now()}
 		if l, err := syscall.ParseSocketControlMessage(more[:about]); err == nil && len(l) == 1 && len(l[0].Data) >= 16 { // SO_TIMESTAMPNS
-			arrived = time.Unix(int64(binary.NativeEndian.Uint64(l[0].Data)), int64(binary.NativeEndian.Uint64(l[0].Data[8:])))
+			p.arrived = time.Unix(int64(binary.NativeEndian.Uint64(l[0].Data)), int64(binary.NativeEndian.Uint64(l[0].Data[8:])))
 		}
-		got = append(got, passing{sent, arrived.Sub(sent), now.Sub(sent)})
+		got = append(got, p)
 	}
 }
 
@@ -255,8 +266,8 @@ func (s *streamed) judge(r *report, what string) (ours int) {
 	took := make([]time.Duration, 0, len(s.got))
 	slow, excused := 0, 0
 	for _, p := range s.got {
-		took = append(took, p.took)
-		if p.took <= stall {
+		took = append(took, p.wait())
+		if p.wait() <= stall {
 			continue
 		}
 		slow++
@@ -276,7 +287,7 @@ func (s *streamed) judge(r *report, what string) (ours int) {
 // covered: the core was others' for so long of the packet's time that without it the
 // packet had been no stall.
 func covered(p passing, gaps []gap) bool {
-	end := p.sent.Add(p.took)
+	end := p.sent.Add(p.arrived)
 	var others time.Duration
 	for _, g := range gaps {
 		from, to := g.from, g.to
@@ -290,7 +301,7 @@ func covered(p passing, gaps []gap) bool {
 			others += max(0, d-g.worker)
 		}
 	}
-	return p.took-others <= stall
+	return p.wait()-others <= stall
 }
 
 func quantile(d []time.Duration, q float64) time.Duration {

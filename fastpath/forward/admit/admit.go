@@ -276,7 +276,7 @@ func (a *Admission) cameUp(p *Packet, slot uint32, e *flow.Entry, now uint64) (d
 			*p.Mark = m
 		}
 	case a.turns.Miss(slot):
-	case e.Every(bulk.Sample-1) && a.meter.Bulk(slot, now, a.flows.Packets(slot)):
+	case e.Every(bulk.Sample-1) && a.meter.Whole(slot, now, a.flows.Packets(slot)):
 		again(e)
 	}
 	return false
@@ -285,6 +285,12 @@ func (a *Admission) cameUp(p *Packet, slot uint32, e *flow.Entry, now uint64) (d
 // again has a flow ordered anew with its next packet.
 func again(e *flow.Entry) { e.Flags = e.Flags&^flow.FlagOffloaded | flow.FlagBulk }
 
+// Anew has a flow ordered anew whose entry in the cache does not hold any more.
+func (a *Admission) Anew(slot uint32, e *flow.Entry) {
+	a.turns.End(slot)
+	again(e)
+}
+
 // failed is for a flow whose turn came to nothing. Only one that the kernel would
 // forward, if it rested, is forced over in the end.
 func (a *Admission) failed(slot uint32, how handover.Outcome, now uint64) {
@@ -292,7 +298,10 @@ func (a *Admission) failed(slot uint32, how handover.Outcome, now uint64) {
 	switch {
 	case e.Used == 0 || e.Flags&flow.FlagOffloaded == 0:
 		return
-	case how == handover.Rested:
+	case how == handover.Rested: // the order is late: it may be forced once more
+		if t := a.try(slot, now); t != nil {
+			t.failed = mostTurns
+		}
 		again(e)
 		return
 	case how == handover.Left:
@@ -370,6 +379,9 @@ func (a *Admission) Handing() bool { return !a.turns.Idle() }
 func (a *Admission) Look(now uint64) {
 	for slot, how := a.turns.Next(now); how != handover.None; slot, how = a.turns.Next(now) {
 		a.failed(slot, how, now)
+	}
+	if slot, ok := a.turns.Yield(now); ok {
+		a.failed(slot, handover.Left, now)
 	}
 }
 

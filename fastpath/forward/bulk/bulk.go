@@ -37,7 +37,14 @@ func (m *Meter) Bulk(slot uint32, now, packets uint64) bool {
 		return false
 	}
 	*c = cell{flow: slot + 1, at: now, packets: packets}
-	return last.flow == slot+1 && packets >= last.packets && now-last.at <= span
+	return last.flow == slot+1 && packets > last.packets && now-last.at <= span
+}
+
+// Whole is Bulk of a flow all of whose packets come to the worker.
+func (m *Meter) Whole(slot uint32, now, packets uint64) bool {
+	c := &m.cells[slot%slots]
+	whole := c.flow == slot+1 && packets-c.packets == Sample
+	return m.Bulk(slot, now, packets) && whole
 }
 
 // Rest keeps the flow from being called bulk until then. It is a hint: another flow

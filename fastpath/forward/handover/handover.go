@@ -19,9 +19,17 @@ const Each = 32
 // that rests waits for its packets, while there are slots for others.
 const patience = 10e6
 
+const (
+	// yields is for how long a turn rests until it gives way to another flow's, in ns: a flow
+	// with a packet a second needs two of them.
+	yields = 2500e6
+	// mostRest is how many turns may rest: there is always room for flows that do not.
+	mostRest = Each * 3 / 4
+)
+
 // Turns are one worker's slots.
 type Turns struct {
-	slots []offload.Slot // of all workers; none: flows are given without a turn
+	slots []offload.Slot // of all workers; none: no flow is given
 	first uint16
 	used  uint32 // bit i: slot first+i is in use
 	rests uint32 // bit i: nothing of turns[i] was under way when patience ended, and no frame came up since
@@ -47,18 +55,13 @@ func New(slots []offload.Slot, worker int) *Turns {
 	return t
 }
 
-// Begin takes a slot for a flow, whose last turn ends, as does that of the flow that rests
-// for longest when all are in use. ok is false when none rests.
+// Begin takes a slot for a flow, whose last turn ends. ok is false when all are in use.
 func (t *Turns) Begin(flow uint32, now uint64) (m offload.Mark, ok bool) {
 	t.End(flow)
 	i := bits.TrailingZeros32(^t.used)
-	if i >= Each {
-		i = t.longest()
-	}
 	if i >= Each || t.slots == nil {
 		return m, false
 	}
-	t.free(i)
 	t.used |= 1 << i
 	t.turns[i] = turn{flow: flow, until: now + patience}
 	m.Slot = t.first + uint16(i)
@@ -75,15 +78,27 @@ func (t *Turns) Force(m offload.Mark, until uint64) {
 	}
 }
 
-// longest is the turn that rests for longest, Each if none does.
-func (t *Turns) longest() int {
-	best := Each
+// Yield ends the turn of a flow that has rested long enough, the one that has for longest,
+// and returns that flow, when turns are short. ok is false when there is none. Those that have
+// been taken over meanwhile end as well.
+func (t *Turns) Yield(now uint64) (flow uint32, ok bool) {
+	if bits.OnesCount32(t.rests) < mostRest {
+		return 0, false
+	}
+	longest := -1
 	for r := t.rests; r != 0; r &= r - 1 {
-		if i := bits.TrailingZeros32(r); best == Each || t.turns[i].until < t.turns[best].until {
-			best = i
+		i := bits.TrailingZeros32(r)
+		if t.slots[int(t.first)+i].Taken() {
+			t.free(i)
+		} else if longest < 0 || t.turns[i].until < t.turns[longest].until {
+			longest = i
 		}
 	}
-	return best
+	if longest < 0 || bits.OnesCount32(t.rests) < mostRest || now < t.turns[longest].until+yields {
+		return 0, false
+	}
+	t.void(longest)
+	return t.turns[longest].flow, true
 }
 
 // End gives up the turn of a flow, if it has one: it is out of the cache, or another
@@ -141,6 +156,7 @@ func (t *Turns) Up(m offload.Mark, now uint64) (counts bool) {
 		r.until = now + patience
 	}
 	r.up++
+	r.missed = false
 	t.dirty |= 1 << i
 	return true
 }
@@ -176,7 +192,7 @@ const (
 	None   Outcome = iota // none has
 	Rested                // the flow was to be forced over, and no packet came
 	Busy                  // packets came, and there was always one under way
-	Left                  // packets came, and the kernel left them all to the worker
+	Left                  // packets came, and the kernel left them to the worker; or too many flows rest
 )
 
 // Next frees the slots of flows that the kernel has taken, but for those that rest, and
@@ -188,7 +204,7 @@ func (t *Turns) Next(now uint64) (flow uint32, how Outcome) {
 		case t.slots[int(t.first)+i].Taken():
 			t.free(i)
 		case now <= t.turns[i].until:
-		case t.waits(i):
+		case t.waits(i) && bits.OnesCount32(t.rests) < mostRest:
 			t.rests |= 1 << i
 		default:
 			how = t.outcome(i)
@@ -203,15 +219,15 @@ func (t *Turns) Next(now uint64) (flow uint32, how Outcome) {
 // what is under way then may be later than now.
 func (t *Turns) waits(i int) bool {
 	s, r := &t.slots[int(t.first)+i], &t.turns[i]
-	return !r.forced && s.Rests() && (s.Met() || !r.missed)
+	return !r.forced && !r.missed && s.Rests()
 }
 
 func (t *Turns) outcome(i int) Outcome {
-	switch {
-	case !t.turns[i].forced && t.slots[int(t.first)+i].Met():
+	switch r, s := &t.turns[i], &t.slots[int(t.first)+i]; {
+	case r.forced && !r.missed:
+		return Rested
+	case !r.forced && s.Met() && !s.Rests():
 		return Busy
-	case t.turns[i].missed:
-		return Left
 	}
-	return Rested
+	return Left
 }

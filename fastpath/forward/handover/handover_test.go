@@ -196,11 +196,9 @@ func TestForce(t *testing.T) {
 func TestVoid(t *testing.T) {
 	for name, up := range map[string]func(*kernel, uint64){
 		"ended": func(k *kernel, _ uint64) { k.turns.End(9) },
-		"failed, or another's": func(k *kernel, now uint64) {
+		"failed": func(k *kernel, now uint64) {
+			k.turns.Miss(9)
 			k.turns.Next(now)
-			for other := range uint32(Each) {
-				k.turns.Begin(10+other, now)
-			}
 		},
 	} {
 		for _, force := range []bool{false, true} {
@@ -346,7 +344,8 @@ func TestSlowFlow(t *testing.T) {
 	}
 }
 
-// Flows that rest give their slots to others, who rests for longest first.
+// There is always room for flows that do not rest: some of those that do give way, who rests for
+// longest first, when it has been long enough. Those that were taken over are not asked.
 func TestRestYields(t *testing.T) {
 	c := fake.New(2 * Each)
 	turns := New(c.Slots, 0)
@@ -356,14 +355,48 @@ func TestRestYields(t *testing.T) {
 	if _, ok := turns.Begin(1, patience); ok {
 		t.Error("a turn ends before its patience")
 	}
-	turns.Next(patience + Each + 1)
-	for i := range uint32(Each) {
-		last := turns.turns
-		if m, ok := turns.Begin(1+i, patience+Each+1); !ok || last[m.Slot-turns.first].flow != 100+Each-1-i {
-			t.Fatalf("begin %d: %v, in place of flow %d", i, ok, last[m.Slot-turns.first].flow)
+	now := uint64(patience + Each + 1)
+	for flow := uint32(mostRest); flow < Each; flow++ {
+		if got, how := turns.Next(now); how != Left || got != 100+flow {
+			t.Fatalf("%d turns rest; outcome %d of flow %d", mostRest, how, got)
 		}
 	}
-	if _, ok := turns.Begin(1+Each, patience+Each+1); ok {
-		t.Error("a turn that does not rest ends for another")
+	if _, how := turns.Next(now); how != None || !turns.Idle() {
+		t.Error("the others do not rest")
+	}
+	if flow, ok := turns.Yield(patience + yields); ok {
+		t.Errorf("flow %d yields before its time", flow)
+	}
+	now += yields
+	taken := &turns.slots[turns.first]
+	taken.Active = taken.Turn
+	if flow, ok := turns.Yield(now); ok {
+		t.Errorf("flow %d yields though there is room", flow)
+	}
+	m, _ := turns.Begin(7, now)
+	now += patience + 1
+	turns.Next(now)
+	if flow, ok := turns.Yield(now); !ok || flow != 100+mostRest-1 {
+		t.Errorf("flow %d yields (%v), want that which rests for longest", flow, ok)
+	}
+	if _, ok := turns.Yield(now); ok || !turns.Up(m, now) {
+		t.Error("more yield than must")
+	}
+}
+
+// What comes up without a mark in the turn of a flow that rests, the kernel leaves to the worker,
+// also when it had marked some before.
+func TestRestMissed(t *testing.T) {
+	c := fake.New(8)
+	turns := New(c.Slots, 0)
+	k := begin(t, c, turns, 9, 0)
+	turns.Miss(9) // on its way before the entry was there
+	k.finish(k.packet())
+	if _, how := turns.Next(patience + 1); how != None || !turns.Idle() {
+		t.Fatal("does not rest")
+	}
+	turns.Miss(9)
+	if flow, how := turns.Next(2 * patience); how != Left || flow != 9 {
+		t.Errorf("outcome %d of flow %d", how, flow)
 	}
 }

@@ -100,7 +100,7 @@ var texts = [Count]Text{
 	ICMPNoFlow:      {"icmp-no-flow", "An ICMP error embeds a packet of no known flow."},
 	NoHead:          {"fragment-no-head", "A fragment came without the first one, which names the ports."},
 	SCTPFragment:    {"sctp-fragment", "The ports of a fragmented SCTP packet cannot be translated: its checksum covers what is not here."},
-	FlowTableFull:   {"flow-table-full", "The flow table is full and no entry near this one may be evicted."},
+	FlowTableFull:   {"flow-table-full", "The flow table is full: no entry near this one may be evicted, or its sender has asked for that in vain too often just now."},
 	VifFlowLimit:    {"vif-flow-limit", "The interface holds as many flows as one interface may."},
 	NATPorts:        {"nat-port-exhausted", "No free source port keeps this flow apart from another to the same backend."},
 	HandOver:        {"offload-hand-over", "The kernel had taken over a flow that never rests; what the workers still held of it would have arrived too late."},

@@ -1,6 +1,7 @@
 // Package way reads from the tables what a decision asks of them: how replies get
-// back, and whether a sender is where it says (RPF); what a next hop leads to. It
-// owns nothing and looks at one view. It does not choose or translate.
+// back, and whether a sender is where it says (RPF); what a next hop or a label leads to.
+// It looks at one view; what a worker has asked lately, a Recent remembers as long as
+// that lasts. It does not choose or translate.
 package way
 
 import (

@@ -31,7 +31,13 @@ func TestSleeper(t *testing.T) {
 	defer s.Close()
 	slept := func(want bool, why string, fn func()) {
 		t.Helper()
-		if d := elapsed(fn); want && d < short || !want && d > forever/2 {
+		d := elapsed(fn)
+		for range 2 { // a signal of Go's scheduler ends a sleep, now and then
+			if want && d < short {
+				d = elapsed(fn)
+			}
+		}
+		if want && d < short || !want && d > forever/2 {
 			t.Errorf("%s: slept %v", why, d)
 		}
 	}

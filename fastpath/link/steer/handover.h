@@ -58,6 +58,15 @@ static __always_inline bool ours(struct entry *e, __u32 frames, struct mark *m)
 	return false;
 }
 
+// never_up takes back that a packet was counted: it is dropped here.
+static __always_inline void never_up(const struct mark *m, __u32 frames)
+{
+	__u32 at = m->slot;
+	struct slot *s = at ? bpf_map_lookup_elem(&slots, &at) : 0;
+	if (s && ACCESS_ONCE(s->turn) == m->turn)
+		__sync_fetch_and_add(&s->up, -(__u64)frames);
+}
+
 // passed counts a marked frame that came down. A frame of a turn before changes nothing.
 static __always_inline void passed(__u32 at, __u32 turn)
 {

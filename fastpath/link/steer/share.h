@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// All pods share a worker's ring, and who floods it would leave no place in it for others.
+// All pods share a worker's ring, and one that floods it would leave no place in it for others.
 // So each gets a share. A worker says when it begins a round: when all that waited for it
 // at the beginning of the last one has been taken. A pod may send so much in a round;
 // at most twice that much of it waits. Nothing is timed: a slow worker makes long rounds.
@@ -23,8 +23,8 @@ struct {
 	__type(value, struct round);
 } rounds SEC(".maps");
 
-// What a device has sent to a worker in a round. Devices whose ifindex differs by a multiple
-// of what there is room for have one share together.
+// What a vif has sent to a worker in a round. Vifs whose ids differ by a multiple of what
+// there is room for have one share together.
 struct sent {
 	__u32 round, packets;
 };
@@ -36,11 +36,11 @@ struct {
 	__type(value, struct sent);
 } shares SEC(".maps");
 
-// within says that a packet of the device is within its share of the worker's ring. What two
-// processors count at the same moment may count once.
-static __always_inline bool within(struct __sk_buff *skb, __u32 worker)
+// within says that a packet of the vif, so many frames, is within its share of the worker's
+// ring. What two processors count at the same moment may count once.
+static __always_inline bool within(__u32 vif, __u32 frames, __u32 worker)
 {
-	__u32 at = (skb->ifindex * workers + worker) % MAX_SEATS;
+	__u32 at = vif % (MAX_SEATS / workers) * workers + worker;
 	struct round *r = bpf_map_lookup_elem(&rounds, &worker);
 	struct sent *s = bpf_map_lookup_elem(&shares, &at);
 	__u32 now = r ? ACCESS_ONCE(r->number) : 0;
@@ -50,8 +50,8 @@ static __always_inline bool within(struct __sk_buff *skb, __u32 worker)
 		s->packets = 0;
 		s->round = now;
 	}
-	if (s->packets >= SHARE)
+	if (s->packets && s->packets + frames > SHARE)
 		return false;
-	s->packets += skb->gso_segs ? skb->gso_segs : 1; // punt0 will cut it into so many
+	s->packets += frames;
 	return true;
 }

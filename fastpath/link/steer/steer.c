@@ -369,7 +369,11 @@ int from_vif(struct __sk_buff *skb)
 		action = through(skb, id << 8, 0, true, &m, &worker);
 	if (action != UP)
 		return action;
-	return within(skb, worker) ? to_punt(skb, id, worker, &m) : drop(OVER_SHARE);
+	__u32 frames = skb->gso_segs ? skb->gso_segs : 1; // punt0 will cut it into so many
+	if (within(id, frames, worker))
+		return to_punt(skb, id, worker, &m);
+	never_up(&m, frames);
+	return drop(OVER_SHARE);
 }
 
 // out_of_tunnel is through for a packet in a tunnel whose outer bytes, after Ethernet, begin
