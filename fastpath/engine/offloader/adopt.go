@@ -10,7 +10,7 @@ import (
 // connection whose ports another has, an entry may be left.
 func (o *Offloader) adopts(t *table.Tables, r *offload.Record) (life uint8, ok bool) {
 	e, ok, _ := o.entry(r.Index)
-	if !ok || r.Handover != 0 || e.Key().Tuple != r.Tuple || e.Translated() != r.To || e.NH != r.NH ||
+	if !ok || r.Handover != 0 || e.Key().Tuple != r.Tuple || e.Translated() != r.To || e.NH != r.NH || r.Push != 0 && table.Label(r.Push) != e.Label() ||
 		e.Flags&flow.FlagOffloaded == 0 || o.byIndex[r.Index] != nil {
 		return 0, false
 	}
