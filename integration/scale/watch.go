@@ -33,8 +33,8 @@ type passing struct {
 	sending, arrived, took time.Duration
 }
 
-// wait is how long a packet was on its way: from when its sender had sent it, who shares the
-// worker's core and may wait for it, until it lay in the receiver's socket.
+// wait is how long a packet certainly was on its way: until it lay in the receiver's socket,
+// without the time of its sender's call, who shares the worker's core and may wait for that.
 func (p *passing) wait() time.Duration { return max(0, p.arrived-p.sending) }
 
 // stream sends a packet from one pod to another every so often until ctx is done: when the
@@ -266,7 +266,7 @@ func (s *streamed) judge(r *report, what string) (ours int) {
 	took := make([]time.Duration, 0, len(s.got))
 	slow, excused := 0, 0
 	for _, p := range s.got {
-		took = append(took, p.wait())
+		took = append(took, p.arrived)
 		if p.wait() <= stall {
 			continue
 		}
@@ -279,7 +279,7 @@ func (s *streamed) judge(r *report, what string) (ours int) {
 	for _, g := range s.gaps {
 		longest = max(longest, g.to.Sub(g.from)-g.worker)
 	}
-	r.say("  %-20s %6d packets sent, %d lost; p50 %v p99 %v p99.9 %v max %v; above %v: %d, of which the spinner waited for %d (at most %v)", what,
+	r.say("  %-20s %6d packets sent, %d lost; p50 %v p99 %v p99.9 %v max %v; above %v beside what its sender waited: %d, of which the spinner waited for %d (at most %v)", what,
 		s.sent, s.sent-len(s.got), quantile(took, .5), quantile(took, .99), quantile(took, .999), quantile(took, 1), stall, slow, excused, longest.Round(time.Microsecond))
 	return slow - excused
 }
