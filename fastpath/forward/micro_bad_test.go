@@ -29,7 +29,7 @@ func microBad(t *testing.T) string {
 			b.w.s.tables.Store(&again)
 			b.turn()
 		}},
-		{what: "new flows, each evicts another from a full table", prepare: flooded(flows), turn: func(b *microBed) { b.turn() }},
+		{what: "SYNs of a pod that has its quota: refused", prepare: flooded(flows), turn: func(b *microBed) { b.turn() }},
 	}
 	for _, m := range worst {
 		m.prepare(m, t)
@@ -65,7 +65,7 @@ func established(flows, few int) func(*microWorst, *testing.T) {
 	}
 }
 
-// flooded fills a small table with connections nobody answers.
+// flooded has a pod begin as many connections as it may, which nobody answers, and more.
 func flooded(flows int) func(*microWorst, *testing.T) {
 	return func(m *microWorst, t *testing.T) {
 		m.bed = newMicroBed(t, microTables(t, 10, 100), flows, false)
