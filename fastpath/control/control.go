@@ -84,13 +84,20 @@ type HelloReply struct {
 	AdoptedFlows int `json:"adoptedFlows"`
 }
 
+// States of a fast path.
+const (
+	StateWaiting = "waiting-for-agent" // no agent has said hello
+	StateSyncing = "waiting-for-tables"
+	StateRunning = "running"
+)
+
 // Status is the health of the fast path.
 type Status struct {
 	PID     int            `json:"pid"`
 	Version string         `json:"version"` // of the program
 	Node    string         `json:"node"`
 	Started time.Time      `json:"started"`
-	State   string         `json:"state"` // waiting-for-agent, running
+	State   string         `json:"state"` // StateWaiting …
 	Epoch   uint64         `json:"epoch"`
 	Poll    string         `json:"poll"` // busy, adaptive
 	Offload OffloadStatus  `json:"offload"`

@@ -53,7 +53,7 @@ func TestWaitsForAgent(t *testing.T) {
 		t.Errorf("a second instance: %v", err)
 	}
 	c := dial(t, socket)
-	if s := c.status(); s.State != stateWaiting || s.PID != os.Getpid() || s.Node != "n1" || s.Poll != "adaptive" {
+	if s := c.status(); s.State != control.StateWaiting || s.PID != os.Getpid() || s.Node != "n1" || s.Poll != "adaptive" {
 		t.Errorf("status %+v", s)
 	}
 	if r := c.ask(control.Request{Tables: &control.Empty{}}); r.Tables == nil || len(r.Tables.Vifs) != 0 {
@@ -332,7 +332,7 @@ func life(t *testing.T, change func(*Config)) {
 	}
 	agent.replay(2, network(a, b))
 	says(t, conn, "are you still there?\n")
-	if s := agent.status(); s.State != stateRunning || s.Epoch != 2 {
+	if s := agent.status(); s.State != control.StateRunning || s.Epoch != 2 {
 		t.Errorf("status %+v", s)
 	}
 
@@ -428,7 +428,7 @@ func checkReads(t *testing.T, c *client, a, b *pod, cfg *Config) {
 		t.Errorf("vifs %+v", r.Vifs)
 	}
 	s := c.status()
-	if s.State != stateRunning || len(s.Workers) != cfg.Workers || s.Epoch != 1 || (s.Poll == "busy") != cfg.Busy {
+	if s.State != control.StateRunning || len(s.Workers) != cfg.Workers || s.Epoch != 1 || (s.Poll == "busy") != cfg.Busy {
 		t.Errorf("status %+v", s)
 	}
 	var rx uint64

@@ -12,13 +12,6 @@ import (
 	"github.com/vragent/vragent/fastpath/table"
 )
 
-// States of the fast path.
-const (
-	stateWaiting = "waiting-for-agent" // no agent has said hello
-	stateSyncing = "waiting-for-tables"
-	stateRunning = "running"
-)
-
 // hung is how long ago a worker's last sign of life is when nothing more is
 // asked of it: it would not answer. A sleeping worker turns far more often.
 const hung = 2 * time.Second
@@ -26,7 +19,7 @@ const hung = 2 * time.Second
 func (e *engine) status() *control.Status {
 	s := &control.Status{
 		PID: os.Getpid(), Version: e.cfg.Version, Node: e.cfg.Node, Started: e.started,
-		State: stateWaiting, Epoch: e.builder.Epoch(), Poll: "adaptive",
+		State: control.StateWaiting, Epoch: e.builder.Epoch(), Poll: "adaptive",
 		Offload: control.OffloadStatus{Mode: e.cfg.Offload.String()},
 	}
 	if e.cfg.Busy {
@@ -36,9 +29,9 @@ func (e *engine) status() *control.Status {
 	if p == nil {
 		return s
 	}
-	s.State, s.Offload = stateSyncing, p.kernel.status()
+	s.State, s.Offload = control.StateSyncing, p.kernel.status()
 	if p.running.Load() {
-		s.State = stateRunning
+		s.State = control.StateRunning
 	}
 	s.Limits = slices.Concat(p.steer.Limits(), p.kernel.sentences(), p.sockets[0].Limits(), p.fabric.limits(), p.memory.limits())
 	for i := range p.workers {

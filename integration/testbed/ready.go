@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,10 @@ func (n *Node) Ready() error {
 		return errors.New("the agent's status is empty")
 	}
 	var missing []error
+	// The agent may not have heard yet that the fast path is another process, which waits for it.
+	if fast, err := n.FastPath(); err != nil || fast.State != control.StateRunning {
+		missing = append(missing, fmt.Errorf("the fast path is not running: %w", cmp.Or(err, errors.New("it waits for the agent"))))
+	}
 	for _, c := range reply.Status.Conditions {
 		if !c.OK {
 			missing = append(missing, fmt.Errorf("%s: %s", c.Name, c.Message))

@@ -10,8 +10,8 @@ const Sample = 64
 
 // span is within what a flow that goes on is shown again, in ns: a packet a second is
 // enough. The kernel forwards a packet where it was sent; on a worker's way another
-// processor has to wake up, which a slow flow pays with each packet (a tenth of a second apart: 250 µs
-// against 130; a fast one 30 to 100 against 7). An entry costs what a few packets save, so
+// processor has to wake up, which a slow flow pays with each packet (a tenth of a second apart: 180 µs
+// against 110; a fast one 30 to 100 against 7). An entry costs what a few packets save, so
 // it does not matter how fast a flow is, but that it lasts: two samples say so.
 const span = Sample * 1e9
 
