@@ -123,7 +123,6 @@ func (e *engine) inSync(p *plane, epoch uint64) error {
 		e.start <- p
 	}
 	e.replaying = false
-	release()
 	e.log.Info("tables are complete", "epoch", epoch)
 	return nil
 }

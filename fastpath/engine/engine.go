@@ -59,6 +59,7 @@ type engine struct {
 	cfg     Config
 	log     *slog.Logger
 	started time.Time
+	garbage *collector
 	start   chan *plane // hands the plane to forward, once, when the tables are complete
 
 	// Written under mu, read by anyone.
@@ -90,17 +91,18 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("fast path: %w", err)
 	}
-	tune(cfg.Workers)
-	if err := settle(cfg.Cores); err != nil {
+	e := &engine{cfg: cfg, log: cfg.Log, started: time.Now(), start: make(chan *plane, 1), builder: table.NewBuilder(), garbage: newCollector()}
+	e.tune()
+	if err := settle(cfg.Cores, cfg.Busy); err != nil {
 		return fmt.Errorf("fast path: %w", err)
 	}
-	e := &engine{cfg: cfg, log: cfg.Log, started: time.Now(), start: make(chan *plane, 1), builder: table.NewBuilder()}
 	defer e.close()
 	e.log.Info("fast path waits for the agent", "node", cfg.Node, "socket", socket)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.serve(ctx, l) })
 	g.Go(func() error { return e.forward(ctx) })
+	g.Go(func() error { return e.garbage.run(ctx) })
 	if err := g.Wait(); err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 	}
 	p.shared, err = forward.NewShared(forward.Options{
 		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Clients: p.memory.clients, Busy: cfg.Busy,
-		Joins: p.join(cfg), Offload: p.kernel.config,
+		Joins: p.join(cfg), Offload: p.kernel.config, Slice: findSlice(cfg.Log),
 	})
 	if err != nil {
 		return err
@@ -214,6 +214,7 @@ func (p *plane) work(ctx context.Context, i int, log *slog.Logger) error {
 			return fmt.Errorf("pin worker %d to core %d: %w", i, core, err)
 		}
 	}
+	hasten()
 	defer func() {
 		// A worker that panics left its tables in an unknown state: end the process
 		// and be started again.

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSettle: a thread that is made afterwards stays off the workers' cores, and has
-// short turns where the kernel knows them.
+// TestSettle: a thread that is made afterwards stays off the cores of workers that never
+// sleep.
 func TestSettle(t *testing.T) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -24,26 +24,68 @@ func TestSettle(t *testing.T) {
 	t.Cleanup(func() {
 		_ = eachThread(func(tid int) error { return unix.SchedSetaffinity(tid, &all) })
 	})
-	if err := settle([]int{worker}); err != nil {
-		t.Fatal(err)
+	for _, busy := range []bool{false, true} {
+		if err := settle([]int{worker}, busy); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		for range 2 * runtime.GOMAXPROCS(0) { // more threads than there are
+			go func() {
+				runtime.LockOSThread() // never unlocked: the thread ends with us
+				var now unix.CPUSet
+				if err := unix.SchedGetaffinity(0, &now); err != nil || now.IsSet(worker) == busy {
+					t.Errorf("busy %v: a thread made later may run on core %d: %v (%d of %d cores): %v", busy, worker, now.IsSet(worker), now.Count(), all.Count(), err)
+				}
+				done <- struct{}{}
+			}()
+		}
+		for range 2 * runtime.GOMAXPROCS(0) {
+			<-done
+		}
 	}
-	done := make(chan struct{})
-	for range 2 * runtime.GOMAXPROCS(0) { // more threads than there are
+}
+
+// TestHasten: a worker's thread has short turns where the kernel knows them, and the others
+// have Linux's own.
+func TestHasten(t *testing.T) {
+	turns := func(prepare func()) uint64 {
+		var attr *unix.SchedAttr
+		var err error
+		done := make(chan struct{})
 		go func() {
+			defer close(done)
 			runtime.LockOSThread() // never unlocked: the thread ends with us
-			var now unix.CPUSet
-			if err := unix.SchedGetaffinity(0, &now); err != nil || now.IsSet(worker) || now.Count() != all.Count()-1 {
-				t.Errorf("a thread made later may run on core %d (%d of %d cores): %v", worker, now.Count(), all.Count(), err)
-			}
-			a, err := unix.SchedGetAttr(0, 0)
-			if err != nil || a.Runtime != 0 && a.Runtime != uint64(turn) { // 0: Linux before 6.12
-				t.Errorf("a thread made later has turns of %d ns: %v", a.Runtime, err)
-			}
-			done <- struct{}{}
+			prepare()
+			attr, err = unix.SchedGetAttr(0, 0)
 		}()
-	}
-	for range 2 * runtime.GOMAXPROCS(0) {
 		<-done
+		if err != nil {
+			t.Fatal(err)
+		}
+		return attr.Runtime
+	}
+	if got := turns(hasten); got != 0 && got != uint64(turn) { // 0: Linux before 6.12
+		t.Errorf("a worker's thread has turns of %d ns, want %d", got, turn)
+	}
+	if got := turns(func() {}); got == uint64(turn) {
+		t.Errorf("a thread made later has turns of %d ns as well", got)
+	}
+}
+
+func TestGCPercent(t *testing.T) {
+	for _, c := range []struct {
+		live uint64
+		want int
+	}{
+		{0, 12288}, {4 << 20, 12288}, // the runtime counts as if 4 MiB were live
+		{64 << 20, 768}, // so that garbage may be 512 MiB, less an eighth at most
+		{60 << 20, 832},
+		{512 << 20, 100},
+		{4 << 30, 100}, // as much garbage as is live
+	} {
+		if got := percentFor(c.live); got != c.want {
+			t.Errorf("%d bytes live: GOGC %d, want %d", c.live, got, c.want)
+		}
 	}
 }
 
@@ -51,7 +93,7 @@ func TestSettle(t *testing.T) {
 // room.
 func TestThreads(t *testing.T) {
 	for workers := 1; workers <= 64; workers++ {
-		if n := threads(workers); n%4 != 0 || n < workers+4 {
+		if n := threads(workers); n%4 != 0 || n < workers+n/4+2 {
 			t.Errorf("%d workers: %d threads", workers, n)
 		}
 	}

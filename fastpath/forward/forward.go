@@ -17,6 +17,7 @@ import (
 	"github.com/vragent/vragent/fastpath/link"
 	"github.com/vragent/vragent/fastpath/ring"
 	"github.com/vragent/vragent/fastpath/table"
+	"github.com/vragent/vragent/fastpath/timeslice"
 )
 
 // Options are the parts the workers are built from. Pools and Flows have one
@@ -28,6 +29,7 @@ type Options struct {
 	Flows   []*flow.Table
 	Clients *affinity.Table // shared by all workers
 	Busy    bool            // poll: busy
+	Slice   timeslice.Slice // a worker begins a new one when it has turned
 	Joins   bool            // the kernel joins the TCP segments that leave by the punt links: see package train
 	// MaxVifFlows bounds the forward entries one vif may hold on one worker.
 	// 0: a quarter of the table, which with their reverse entries is half of it.

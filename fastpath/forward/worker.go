@@ -187,11 +187,13 @@ func (w *Worker) Run(ctx context.Context) error {
 	last := c.Now()
 	for ctx.Err() == nil {
 		now := c.Now()
-		if w.Turn(now) > 0 {
+		switch {
+		case w.Turn(now) > 0:
 			last = now
-			continue
-		}
-		if !w.s.opts.Busy && now-last > uint64(spin) {
+			w.s.opts.Slice.Renew()
+		case w.s.opts.Busy:
+			w.s.opts.Slice.Renew()
+		case now-last > uint64(spin): // not renewed: a monitor that takes the thread's place away now goes to sleep sooner
 			w.rest()
 		}
 	}

@@ -13,7 +13,7 @@ var layers = []struct {
 	name string
 	dirs []string
 }{
-	{"leaves", []string{"ipam", "conf", "fastpath/packet", "fastpath/frame", "fastpath/ring", "fastpath/control/wire"}},
+	{"leaves", []string{"ipam", "conf", "fastpath/packet", "fastpath/frame", "fastpath/ring", "fastpath/timeslice", "fastpath/control/wire"}},
 	{"nouns", []string{"fastpath/table", "fastpath/flow", "fastpath/link", "fastpath/offload", "agent/record"}},
 	{"contracts", []string{"agent/rpc", "fastpath/control", "controller/southbound"}},
 	{"pure", []string{"agent/compile", "agent/state", "controller/plan", "controller/audit", "fastpath/forward"}},
