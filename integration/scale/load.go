@@ -127,6 +127,9 @@ func (w *watch) beside(ctx context.Context, r *report, what string, do func(cont
 		err = do(ctx)
 	}
 	took := time.Since(start)
+	if err == nil {
+		err = rest(ctx, time.Second) // it collects garbage afterwards
+	}
 	quit()
 	err = errors.Join(err, <-done)
 	s.gaps = spin.stop()
@@ -148,7 +151,7 @@ func replay(ctx context.Context, b *bed, epoch uint64, state *table.State) error
 	if _, err := b.ask(control.Request{Begin: &control.Begin{Epoch: epoch}}); err != nil {
 		return err
 	}
-	for _, d := range compile.Replay(b.with(state), 1000) { // as package agent/dial does
+	for _, d := range compile.Replay(b.with(state), 4000) { // as package agent/dial does
 		if err := b.change(&d); err != nil {
 			return err
 		}
