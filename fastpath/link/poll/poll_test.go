@@ -31,14 +31,18 @@ func TestSleeper(t *testing.T) {
 	defer s.Close()
 	slept := func(want bool, why string, fn func()) {
 		t.Helper()
-		if d := elapsed(fn); want && d < short || !want && d > forever/2 {
+		d := elapsed(fn)
+		for try := 0; want && d < short && try < 2; try++ { // a signal of Go's scheduler ends a sleep, now and then
+			d = elapsed(fn)
+		}
+		if want && d < short || !want && d > forever/2 {
 			t.Errorf("%s: slept %v", why, d)
 		}
 	}
 	slept(true, "nothing to do", func() { s.Wait(short) })
 	slept(false, "woken", func() { go s.Wake(); s.Wait(forever) })
 	once := false
-	for range 3 { // all of it again: a signal of Go's scheduler ends a sleep, now and then
+	for range 3 { // all of it again, for the same reason
 		s.Wake()
 		s.Wake()
 		slept(false, "woken before", func() { s.Wait(forever) })
