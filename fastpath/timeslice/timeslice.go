@@ -7,7 +7,8 @@
 // wanted the core. A thread that comes back from a system call may even take over a
 // P whose count has stood still for long, and is stopped at once. A worker that says
 // that it begins anew is left alone; the collector, which does not go by that count,
-// stops it as before.
+// stops it as before. Somebody has to be left to do so: of a program's processors
+// (GOMAXPROCS) at least one is for others.
 //
 // The count is not in Go's API. Where it lies is written down for the releases that
 // are known, and looked at, without trusting it, before it is used: with
@@ -20,12 +21,13 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // layout is where the runtime keeps things, in bytes from the beginning of each.
-// Source: runtime/runtime2.go. It is the same for all 64-bit machines.
+// Source: runtime/runtime2.go. It is the same for the machines of current and renew.
 type layout struct {
 	release            string
 	gM                 uintptr // g.m: the thread of a goroutine
@@ -49,6 +51,9 @@ type Slice struct{ m, p, tick uintptr }
 // why, the Slice is the zero value.
 func Find() (Slice, error) {
 	l := known()
+	if v := runtime.Version(); v != l.release && !strings.HasPrefix(v, l.release+".") {
+		return Slice{}, fmt.Errorf("where %s counts time slices is not known, %s is", v, l.release)
+	}
 	var err error
 	for range 10 { // the goroutine may be sent elsewhere between two reads
 		if err = l.verify(); err == nil {
@@ -74,6 +79,13 @@ func (l *layout) verify() error {
 	seen := map[uint64]uint32{}           // counts, by processor
 	for range 1 + runtime.GOMAXPROCS(0) { // the scheduler may go on with another processor
 		here, err := l.find()
+		if err != nil {
+			return err
+		}
+		same, err := l.find() // system calls do not count
+		if err == nil && same != here {
+			err = fmt.Errorf("the scheduler did not run, and the count went from %d to %d", here.tick, same.tick)
+		}
 		if err != nil {
 			return err
 		}
@@ -130,15 +142,11 @@ func read(address uint64) (uint64, error) {
 	local := []unix.Iovec{{Base: &word[0], Len: uint64(len(word))}}
 	remote := []unix.RemoteIovec{{Base: uintptr(address), Len: len(word)}}
 	n, err := unix.ProcessVMReadv(os.Getpid(), local, remote, 0)
-	if err != nil || n != len(word) {
+	if err == nil && n != len(word) {
+		err = unix.EFAULT
+	}
+	if err != nil {
 		return 0, fmt.Errorf("read 8 bytes at %#x: %w", address, err)
 	}
 	return binary.NativeEndian.Uint64(word[:]), nil
 }
-
-// current is the address of the running goroutine's g.
-func current() uintptr
-
-// renew adds one to what lies at tick of what p of what m of the goroutine points to.
-// The runtime does not interrupt assembly: the processor stays the goroutine's.
-func renew(m, p, tick uintptr)
