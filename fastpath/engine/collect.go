@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync/atomic"
 	"time"
 )
 
@@ -16,41 +15,43 @@ const (
 	// for moments, and those are long while a change keeps the other threads busy. Bytes; flow
 	// tables and packet memory are mapped and do not count.
 	room = 512 << 20
-	// worth is how much has to be allocated since, in bytes, for a collection at rest.
+	// worth is how much has to be allocated since the last one, in bytes, and at least as
+	// much as is live, for a collection at rest.
 	worth = 32 << 20
-	// atRest is how long nobody has asked for anything when it begins.
+	// The process is at rest when it allocated less than still in so long: neither reads a
+	// change nor makes it.
 	atRest = 200 * time.Millisecond
+	still  = 1 << 20
+	// apart is how long two collections at rest are apart, at least.
+	apart = 2 * time.Second
 )
 
 // collector has garbage collected when the process is at rest, and what is free given
-// back to the system.
+// back to the system. Where the operator has set GOGC, it does nothing.
 type collector struct {
-	asked   atomic.Int64  // requests under way
-	stirred chan struct{} // one has ended
-	fixed   bool          // the operator chose GOGC
+	stirred chan struct{} // a request is answered, or about to be
+	fixed   bool          // the operator has set GOGC
 
 	// Its goroutine's own.
-	percent   int    // GOGC
-	cycles    uint64 // collections so far
-	collected uint64 // bytes allocated when it last collected
+	seen      usage // when it last looked
+	collected usage // when it last collected
+	percent   int   // GOGC
 }
 
 func newCollector() *collector {
 	return &collector{stirred: make(chan struct{}, 1), fixed: os.Getenv("GOGC") != ""}
 }
 
-// busy and done are said around each request.
-func (c *collector) busy() { c.asked.Add(1) }
-
-func (c *collector) done() {
-	c.asked.Add(-1)
+// stir says that somebody asks for something.
+func (c *collector) stir() {
 	select {
 	case c.stirred <- struct{}{}:
 	default: // it has not looked yet
 	}
 }
 
-// run collects until ctx is done.
+// run collects until ctx is done. It sleeps when the process was at rest once after a
+// request, and all that was worth it is collected.
 func (c *collector) run(ctx context.Context) error {
 	rest := time.NewTimer(atRest)
 	defer rest.Stop()
@@ -59,50 +60,62 @@ func (c *collector) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.stirred:
-			c.tune()
 			rest.Reset(atRest)
-			continue
 		case <-rest.C:
-		}
-		if u := look(); c.asked.Load() == 0 && u.allocated-c.collected > worth {
-			debug.FreeOSMemory() // collects first
-			c.collected = u.allocated
-			c.tune()
+			if wait := c.look(); wait > 0 {
+				rest.Reset(wait)
+			}
 		}
 	}
 }
 
-// tune makes the next collection that is not ours begin when there is room's worth of
-// garbage; or, where more than that is live, as much as is live. It has an effect after
-// a collection, whoever began it.
-func (c *collector) tune() {
-	u := look()
-	if c.fixed || c.percent != 0 && u.cycles == c.cycles {
-		return
+// look collects if it is time, and says when to look again. 0: when somebody asks for
+// something.
+func (c *collector) look() time.Duration {
+	before := c.seen
+	c.tune()
+	switch now := c.seen; {
+	case c.fixed:
+		return 0
+	case now.allocated-before.allocated > still:
+		return atRest
+	case now.allocated-c.collected.allocated < max(worth, now.live):
+		return 0
+	case now.at.Sub(c.collected.at) < apart:
+		return apart - now.at.Sub(c.collected.at)
 	}
-	c.cycles = u.cycles
-	if percent := percentFor(u.live); percent != c.percent { // it stops the workers, too
+	debug.FreeOSMemory() // collects first
+	c.tune()
+	c.collected = c.seen
+	return 0
+}
+
+// tune makes the next collection that is not ours begin when there is room's worth of
+// garbage; or, where more than that is live, as much as is live. How much is live is
+// known since the last collection, whoever began it: while requests are under way it is looked at again
+// and again.
+func (c *collector) tune() {
+	c.seen = use()
+	if percent := percentFor(c.seen.live); !c.fixed && percent != c.percent {
 		c.percent = percent
 		debug.SetGCPercent(percent)
 	}
 }
 
-// percentFor is GOGC for so many bytes live, in steps of an eighth of itself at most.
+// percentFor is GOGC for so many bytes live.
 func percentFor(live uint64) int {
 	const least = 4 << 20 // the runtime counts less as this
-	percent := room / (max(live, least) / 100)
-	step := uint64(1)
-	for step*16 <= percent {
-		step *= 2
-	}
-	return int(max(percent/step*step, 100))
+	return int(max(room*100/max(live, least), 100))
 }
 
-// usage is what the runtime says of its memory.
-type usage struct{ allocated, live, cycles uint64 }
+// usage is what the runtime says of its memory, in bytes.
+type usage struct {
+	at              time.Time
+	allocated, live uint64 // since the program began; at the last collection
+}
 
-func look() usage {
-	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+func use() usage {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(s)
-	return usage{s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()}
+	return usage{time.Now(), s[0].Value.Uint64(), s[1].Value.Uint64()}
 }

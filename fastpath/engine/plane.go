@@ -99,7 +99,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 	}
 	p.shared, err = forward.NewShared(forward.Options{
 		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Clients: p.memory.clients, Busy: cfg.Busy,
-		Joins: p.join(cfg), Offload: p.kernel.config, Slice: findSlice(cfg.Log),
+		Joins: p.join(cfg), Offload: p.kernel.config, Slice: findSlice(cfg.Workers, cfg.Log),
 	})
 	if err != nil {
 		return err

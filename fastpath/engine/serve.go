@@ -41,9 +41,9 @@ func (e *engine) talk(ctx context.Context, c *wire.Conn) {
 		var req control.Request
 		err := c.Receive(&req)
 		if err == nil {
-			e.garbage.busy()
+			e.garbage.stir()
 			err = e.answer(c, &req)
-			e.garbage.done()
+			e.garbage.stir()
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) && ctx.Err() == nil {

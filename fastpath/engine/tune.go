@@ -33,9 +33,12 @@ func (e *engine) tune() {
 }
 
 // findSlice is what keeps Go's monitor from workers; without, all works, but not as
-// evenly.
-func findSlice(log *slog.Logger) timeslice.Slice {
+// evenly. Workers that nobody stops need room for others beside them.
+func findSlice(workers int, log *slog.Logger) timeslice.Slice {
 	slice, err := timeslice.Find()
+	if n := runtime.GOMAXPROCS(0); err == nil && n <= workers {
+		slice, err = timeslice.Slice{}, fmt.Errorf("GOMAXPROCS is %d, and there are %d workers: want %d, or leave it unset", n, workers, threads(workers))
+	}
 	if err != nil {
 		log.Warn("Go's monitor interrupts workers a hundred times a second", "error", err)
 	}

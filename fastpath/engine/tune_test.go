@@ -72,23 +72,6 @@ func TestHasten(t *testing.T) {
 	}
 }
 
-func TestGCPercent(t *testing.T) {
-	for _, c := range []struct {
-		live uint64
-		want int
-	}{
-		{0, 12288}, {4 << 20, 12288}, // the runtime counts as if 4 MiB were live
-		{64 << 20, 768}, // so that garbage may be 512 MiB, less an eighth at most
-		{60 << 20, 832},
-		{512 << 20, 100},
-		{4 << 30, 100}, // as much garbage as is live
-	} {
-		if got := percentFor(c.live); got != c.want {
-			t.Errorf("%d bytes live: GOGC %d, want %d", c.live, got, c.want)
-		}
-	}
-}
-
 // TestThreads: the collector's quarter is a whole number, and others than workers have
 // room.
 func TestThreads(t *testing.T) {
