@@ -143,7 +143,7 @@ model: ## every order of two workers' steps, with the real code; Spin on the rin
 	fastpath/ring/model/check.sh
 
 .PHONY: scale
-scale: deps build ## what a node is designed for: large tables beside a stream, 2 million flows, a full flow table, an idle node; four minutes (root): EXPERIMENTS="flood idle"
+scale: deps build ## what a node is designed for: large tables beside a stream, 2 million flows, a full flow table, an idle node; six minutes (root): EXPERIMENTS="flood idle"
 	@mkdir -p build/tools integration/scale/results
 	$(BUILD) -o build/tools/scale ./integration/scale
 	$(BUILD) -o build/tools/benchload ./integration/bench/load

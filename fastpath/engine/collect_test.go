@@ -2,50 +2,80 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"testing"
 	"time"
 )
 
-// TestCollectsAtRest: garbage is collected when a request is over, once, and not where
-// the operator has set GOGC.
+// TestCollectsAtRest: garbage is collected when nothing is allocated any more, if it is
+// worth it and the last collection is a while ago.
 func TestCollectsAtRest(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
-	for _, c := range []struct {
-		gogc string
-		want uint64 // collections
-	}{{"", 1}, {"400", 0}} {
-		t.Setenv("GOGC", c.gogc)
-		ctx, stop := context.WithCancel(t.Context())
-		g := newCollector()
-		g.tune()
-		done := make(chan error)
+	t.Setenv("GOGC", "")
+	c := newCollector()
+	c.tune()
+	look := func(what string, collects bool, again bool) {
+		t.Helper()
 		before := forced()
-		var kept [][]byte
-		for range 2 * worth >> 20 {
-			kept = append(kept, make([]byte, 1<<20))
-		}
-		kept[0][0], kept = 1, nil
-		go func() { done <- g.run(ctx) }()
-		g.stir()
-		wait := time.Second // for what must not happen
-		if c.want > 0 {
-			wait = 20 * time.Second
-		}
-		for end := time.Now().Add(wait); time.Now().Before(end) && (c.want == 0 || forced() == before); {
-			time.Sleep(10 * time.Millisecond)
-		}
-		g.stir() // nothing was allocated since
-		time.Sleep(2 * atRest)
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if n := forced() - before; n != c.want {
-			t.Errorf("GOGC %q: %d collections at rest, want %d", c.gogc, n, c.want)
+		wait := c.look()
+		if n := forced() - before; (n > 0) != collects || (wait > 0) != again {
+			t.Errorf("%s: %d collections, looks again in %v", what, n, wait)
 		}
 	}
+	waste(2 * worth)
+	look("a request is under way", false, true)
+	look("it is over", true, false)
+	c.collected.at = c.collected.at.Add(-apart)
+	look("a while later", false, false)
+	waste(2 * worth)
+	look("another", false, true)
+	look("it is over", true, false)
+	waste(2 * worth)
+	look("and one more", false, true)
+	look("it is over, soon after the other", false, true)
+	c = newCollector()
+	c.tune()
+	c.collected = c.seen
+	waste(worth / 2)
+	look("a small one", false, true)
+	look("it is over", false, false)
+	t.Setenv("GOGC", "400")
+	c = newCollector()
+	waste(2 * worth)
+	look("the operator has set GOGC", false, false)
+}
+
+// TestCollects: a request is enough to have it done.
+func TestCollects(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	t.Setenv("GOGC", "")
+	ctx, stop := context.WithCancel(t.Context())
+	c, done := newCollector(), make(chan error)
+	before := forced()
+	waste(2 * worth)
+	go func() { done <- c.run(ctx) }()
+	c.stir()
+	for end := time.Now().Add(20 * time.Second); forced() == before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("nothing was collected in 20 s")
+			break
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// waste leaves so many bytes of garbage.
+func waste(bytes int) {
+	kept := make([][]byte, 0, bytes>>20)
+	for range bytes >> 20 {
+		kept = append(kept, make([]byte, 1<<20))
+	}
+	runtime.KeepAlive(kept)
 }
 
 func TestGCPercent(t *testing.T) {
