@@ -39,9 +39,13 @@ func (x *index) relinkNH(edit uint64, old, new *NH) {
 	if new != nil {
 		is = new.targets()
 	}
-	if old == nil || new == nil || old.Vif != new.Vif || old.Type != new.Type || old.VRF != new.VRF {
-		x.linkNH(edit, old, -1)
-		x.linkNH(edit, new, +1)
+	if old == nil || new == nil || old.Vif != new.Vif {
+		x.linkNHVif(edit, old, -1)
+		x.linkNHVif(edit, new, +1)
+	}
+	if old == nil || new == nil || old.Type != new.Type || old.VRF != new.VRF {
+		x.linkNHVRF(edit, old, -1)
+		x.linkNHVRF(edit, new, +1)
 	}
 	for len(was)+len(is) > 0 {
 		switch {
@@ -57,17 +61,21 @@ func (x *index) relinkNH(edit uint64, old, new *NH) {
 	}
 }
 
-// linkNH makes (+1) or undoes (-1) n's references to its vif and VRF; n may be nil.
-func (x *index) linkNH(edit uint64, n *NH, by int) {
-	if n == nil {
-		return
-	}
-	if n.Vif != 0 && by > 0 {
+// linkNHVif makes (+1) or undoes (-1) n's reference to its vif; n may be nil. Of the
+// fabric's vif each costs a walk over all tunnels.
+func (x *index) linkNHVif(edit uint64, n *NH, by int) {
+	switch {
+	case n == nil || n.Vif == 0:
+	case by > 0:
 		add(&x.vifNHs, edit, uint32(n.Vif), n.ID)
-	} else if n.Vif != 0 {
+	default:
 		drop(&x.vifNHs, edit, uint32(n.Vif), n.ID)
 	}
-	if n.Type == NHVRFTranslate {
+}
+
+// linkNHVRF is linkNHVif for the VRF that n looks up in.
+func (x *index) linkNHVRF(edit uint64, n *NH, by int) {
+	if n != nil && n.Type == NHVRFTranslate {
 		x.countVRF(edit, n.VRF, by)
 	}
 }
@@ -91,7 +99,8 @@ func drop(a *array[[]NextHopID], edit uint64, at uint32, id NextHopID) {
 }
 
 // targets returns the next hops that n lists, sorted, each once.
-func (n *NH) targets() (ids []NextHopID) {
+func (n *NH) targets() []NextHopID {
+	ids := make([]NextHopID, 0, len(n.Members)+2*len(n.Listeners))
 	for i := range n.Members {
 		if n.Members[i].NH != 0 {
 			ids = append(ids, n.Members[i].NH)
