@@ -143,7 +143,7 @@ func consistent(t testing.TB, b *Builder) {
 		}
 		x, y := *have.NH(NextHopID(id)), *want.NH(NextHopID(id))
 		if !equalNH(&x.NextHop, &y.NextHop) || x.Usable != y.Usable || x.Eth != y.Eth || x.Src4 != y.Src4 || x.Dst4 != y.Dst4 ||
-			!slices.Equal(x.keys, y.keys) || !slices.Equal(x.positions, y.positions) || !slices.Equal(x.listeners, y.listeners) {
+			!slices.Equal(x.keys, y.keys) || !slices.Equal(x.positions, y.positions) {
 			t.Errorf("next hop %d is %+v, want %+v", id, x, y)
 		}
 	}

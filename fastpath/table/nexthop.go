@@ -1,7 +1,6 @@
 package table
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -36,7 +35,6 @@ type NH struct {
 	// Set by resolve.
 	keys      []uint64 // composite: keys of the members that take new flows
 	positions []uint16 // and their positions
-	listeners []Listener
 }
 
 // Pick chooses the member for a new flow: the one with the highest score among
@@ -70,12 +68,14 @@ func mix64(x uint64) uint64 {
 // Listener returns what serves (proto, port). A composite that is the whole of a
 // VIP is its own listener, for its Proto and Port alone.
 func (n *NH) Listener(proto uint8, port uint16) (Listener, bool) {
-	if n.Type == NHComposite {
+	switch n.Type {
+	case NHComposite:
 		return Listener{Proto: proto, Port: port, NH: n.ID}, n.Port == 0 || n.Port == port && n.Proto == proto
-	}
-	for i := range n.listeners {
-		if l := &n.listeners[i]; l.Port == port && l.Proto == proto {
-			return *l, true
+	case NHService:
+		for i := range n.Listeners {
+			if l := &n.Listeners[i]; l.Port == port && l.Proto == proto {
+				return *l, true
+			}
 		}
 	}
 	return Listener{}, false
@@ -123,11 +123,7 @@ func (n *NH) resolve(t *Tables) {
 	case NHComposite:
 		n.resolveMembers(t)
 	case NHService:
-		n.listeners = slices.Clone(n.Listeners)
-		slices.SortFunc(n.listeners, func(a, b Listener) int {
-			return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
-		})
-		n.Usable = slices.ContainsFunc(n.listeners, func(l Listener) bool { return t.NH(l.NH).Usable || t.NH(l.OutsideNH).Usable })
+		n.Usable = slices.ContainsFunc(n.Listeners, func(l Listener) bool { return t.NH(l.NH).Usable || t.NH(l.OutsideNH).Usable })
 	}
 }
 
