@@ -131,6 +131,7 @@ func (e *edit) putVif(v *Vif) error {
 // newVif copies v and resolves its addresses for workers.
 func newVif(v *Vif) *VifEntry {
 	entry := &VifEntry{Vif: *v, Pod: v.Kind == VifVirtual, Fabric: v.Kind == VifFabric}
+	entry.Kind = constant(v.Kind, VifFabric, VifHost, VifVirtual)
 	entry.Addrs, entry.ClusterAddrs = nil, nil
 	for _, a := range v.Addrs {
 		entry.Addrs = append(entry.Addrs, a.Unmap())

@@ -85,6 +85,7 @@ func (n *NH) Listener(proto uint8, port uint16) (Listener, bool) {
 // IPv4 addresses one way.
 func newNH(n *NextHop) *NH {
 	c := *n
+	c.Type = constant(n.Type, NHDiscard, NHEncap, NHTunnel, NHComposite, NHService, NHVRFTranslate, NHHost, NHResolve)
 	c.Sip, c.Dip = n.Sip.Unmap(), n.Dip.Unmap()
 	c.Members = slices.Clone(n.Members)
 	for i := range c.Members {
@@ -93,6 +94,15 @@ func newNH(n *NextHop) *NH {
 	}
 	c.Listeners = slices.Clone(n.Listeners)
 	return &NH{NextHop: c}
+}
+
+// constant returns the one of known that text equals, rather than a copy that was decoded
+// for each object.
+func constant[T ~string](text T, known ...T) T {
+	if i := slices.Index(known, text); i >= 0 {
+		return known[i]
+	}
+	return text
 }
 
 func equalNH(a, b *NextHop) bool {
