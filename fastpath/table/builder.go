@@ -43,7 +43,7 @@ func NewBuilder() *Builder {
 	// adopts. One that starts a second later is 256 generations ahead.
 	b := &Builder{gen: uint32(time.Now().Unix() << 8)}
 	e := b.edit()
-	e.tables.nhs.set(e.stamp, 0, &NH{NextHop: NextHop{Type: NHDiscard}})
+	e.tables.nhs.set(e.stamp, 0, &NH{head: head{Type: NHDiscard}})
 	e.bump[0] = struct{}{}
 	b.publish(e)
 	return b

@@ -174,7 +174,7 @@ func (n *NextHop) checkComposite() error {
 			return fmt.Errorf("members %d and %d have the same key %#x", j, i, m.Key)
 		}
 		keys[m.Key] = i
-		if m.Label != 0 && !m.Label.valid() {
+		if m.Label != 0 && !validLabel(m.Label) {
 			return fmt.Errorf("member %d: label %d, want %d to %d", i, m.Label, MinLabel, MaxLabel)
 		}
 		if m.DNAT.IsValid() && (m.DNAT.Port() == 0 || m.DNAT.Addr().IsUnspecified() || m.DNAT.Addr().IsMulticast()) {
@@ -210,7 +210,7 @@ func (r *Route) check() error {
 		return errors.New("write IPv4 prefixes as IPv4")
 	case r.Prefix != r.Prefix.Masked():
 		return fmt.Errorf("host bits are set; want %v", r.Prefix.Masked())
-	case r.Label != 0 && !r.Label.valid():
+	case r.Label != 0 && !validLabel(r.Label):
 		return fmt.Errorf("label %d, want %d to %d", r.Label, MinLabel, MaxLabel)
 	}
 	return nil
@@ -231,7 +231,7 @@ func (m *PortMap) check() error {
 	return checkUnicast("fixed", m.Fixed)
 }
 
-func (l Label) valid() bool { return l >= MinLabel && l <= MaxLabel }
+func validLabel(l Label) bool { return l >= MinLabel && l <= MaxLabel }
 
 // checkUnicast refuses what cannot be the address of one interface.
 func checkUnicast(name string, a netip.Addr) error {

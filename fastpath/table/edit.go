@@ -162,12 +162,12 @@ func (e *edit) putNH(n *NextHop) error {
 	if n.ID == 0 {
 		return nil // always there
 	}
-	entry := newNH(n)
 	old := e.tables.nhs.get(uint32(n.ID))
+	if old != nil && equalNH(old, n) {
+		return nil
+	}
+	entry := newNH(n)
 	if old != nil {
-		if equalNH(&old.NextHop, &entry.NextHop) {
-			return nil
-		}
 		entry.Gen = old.Gen
 	}
 	e.index.relinkNH(e.stamp, old, entry)

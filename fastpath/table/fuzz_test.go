@@ -377,7 +377,7 @@ func side(t *Tables, id NextHopID, l Listener, scope NextHopID) string {
 // service, to its listener l.
 func outcome(t *Tables, id NextHopID, l Listener) string {
 	n := t.NH(id)
-	s := fmt.Sprintf("%s members=%v keys=%v at=%v", n.name(), n.Members, n.keys, n.positions)
+	s := fmt.Sprintf("%s %+v", n.name(), n.Composite)
 	if n.Type != NHService {
 		s += fmt.Sprintf(" usable=%v", n.Usable)
 	}

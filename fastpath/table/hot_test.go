@@ -27,6 +27,8 @@ func TestHotCallsDoNotAllocate(t *testing.T) {
 		"HasVIP":  func() { tab.HasVIP(web1, vipAddr) },
 		"Pick":    func() { sink += tab.NH(webs).Pick(12345) },
 		"Holding": func() { sink += tab.Holding(tab.NH(webs), 3, true, false) },
+		"DNAT":    func() { tab.NH(webs).DNAT(1) },
+		"Name":    func() { sink += len(tab.NH(webs).MemberName(0)) },
 		"Outside": func() { tab.Vif(web1).Outside(a6) },
 		"Inside":  func() { tab.Vif(web1).Inside(a6) },
 		"Listen":  func() { tab.NH(vip).Listener(packet.ProtoTCP, 9999) },

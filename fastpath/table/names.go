@@ -10,7 +10,8 @@ import (
 
 func (v *Vif) name() string        { return fmt.Sprintf("vif %d (%s)", v.ID, v.Name) }
 func (v *VRF) name() string        { return fmt.Sprintf("VRF %d (%s)", v.ID, v.Name) }
-func (n *NextHop) name() string    { return fmt.Sprintf("next hop %d (%s)", n.ID, n.Type) }
+func (n *NextHop) name() string    { h := n.head(); return h.name() }
+func (h *head) name() string       { return fmt.Sprintf("next hop %d (%s)", h.ID, h.Type) }
 func (r *Route) name() string      { return fmt.Sprintf("route %v in VRF %d", r.Prefix, r.VRF) }
 func (l *LabelEntry) name() string { return fmt.Sprintf("label %d", l.Label) }
 func (m *PortMap) name() string {

@@ -2,6 +2,7 @@ package table
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -141,9 +142,9 @@ func consistent(t testing.TB, b *Builder) {
 		if x, y := sorted(b.index.users.get(id)), sorted(fresh.index.users.get(id)); !slices.Equal(x, y) {
 			t.Errorf("next hop %d: users %v, want %v", id, x, y)
 		}
-		x, y := *have.NH(NextHopID(id)), *want.NH(NextHopID(id))
-		if !equalNH(&x.NextHop, &y.NextHop) || x.Usable != y.Usable || x.Eth != y.Eth || x.Src4 != y.Src4 || x.Dst4 != y.Dst4 ||
-			!slices.Equal(x.keys, y.keys) || !slices.Equal(x.positions, y.positions) {
+		x, y := have.NH(NextHopID(id)), want.NH(NextHopID(id))
+		if put := whole(y); !equalNH(x, &put) || x.Usable != y.Usable || x.Eth != y.Eth || x.Src4 != y.Src4 || x.Dst4 != y.Dst4 ||
+			!reflect.DeepEqual(x.Composite, y.Composite) {
 			t.Errorf("next hop %d is %+v, want %+v", id, x, y)
 		}
 	}
@@ -155,6 +156,13 @@ func consistent(t testing.TB, b *Builder) {
 			t.Errorf("VRF %d: %d references, want %d", id, x, y)
 		}
 	}
+}
+
+// whole is n as it was put in.
+func whole(n *NH) NextHop {
+	w := n.nextHop()
+	w.Members = n.List()
+	return w
 }
 
 func sorted[T interface{ ~uint32 }](s []T) []T {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table/ecmp"
 )
 
 // Out says how packets leave by a next hop: in one byte, where Type is a text.
@@ -18,13 +19,13 @@ const (
 
 // NH is a next hop as workers read it, resolved down to header bytes.
 type NH struct {
-	NextHop
-	Out  Out
+	// What packets of flows that are known read.
 	To   *VifEntry // nil: nothing leaves
 	Fits int       // bytes: the largest IP packet that can leave by it
 	// Gen changes whenever something changes that a flow decided under this
 	// next hop may depend on; see Builder. 0 only for one that does not exist.
 	Gen uint32
+	Out Out
 	// Usable: a packet sent here can leave. False for a tunnel whose neighbour
 	// is not known and for a composite no member of which takes new flows.
 	Usable     bool
@@ -32,37 +33,23 @@ type NH struct {
 	// Eth is the frame header of encap, host and tunnel. Its EtherType is IPv4's.
 	Eth [14]byte
 
-	// Set by resolve.
-	keys      []uint64 // composite: keys of the members that take new flows
-	positions []uint16 // and their positions
+	head
+	ecmp.Composite
+	Listeners []Listener // service
 }
 
-// Pick chooses the member for a new flow: the one with the highest score among
-// those that are neither holes nor draining nor unusable (rendezvous hashing).
-// A member that goes takes only its own flows along; one that comes takes its
-// share from all. Positions do not matter. -1: there is none.
-func (n *NH) Pick(hash uint64) int {
-	best, at := uint64(0), -1
-	for i, key := range n.keys {
-		score := mix64(hash ^ key*0x9E3779B97F4A7C15)
-		if at < 0 || score > best || score == best && key < n.keys[at] {
-			best, at = score, i
-		}
-	}
-	if at < 0 {
-		return -1
-	}
-	return int(n.positions[at])
-}
-
-// mix64 is the finalizer of MurmurHash3 in Stafford's variant 13: a bijection
-// every input bit of which flips every output bit with probability 1/2.
-func mix64(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xBF58476D1CE4E5B9
-	x ^= x >> 27
-	x *= 0x94D049BB133111EB
-	return x ^ x>>31
+// head is a NextHop without its lists.
+type head struct {
+	ID             NextHopID
+	Type           NHType
+	Vif            VifID
+	VRF            VRFID
+	Sip, Dip       netip.Addr
+	SrcMAC, DstMAC MAC
+	MTU            int // bytes, outer IP packet
+	Proto          uint8
+	Port           uint16
+	Affinity       uint32 // seconds
 }
 
 // Listener returns what serves (proto, port). A composite that is the whole of a
@@ -81,19 +68,11 @@ func (n *NH) Listener(proto uint8, port uint16) (Listener, bool) {
 	return Listener{}, false
 }
 
-// newNH copies n, so that nothing the caller keeps can change it, and writes
-// IPv4 addresses one way.
+// newNH copies n, so that nothing the caller keeps can change it.
 func newNH(n *NextHop) *NH {
-	c := *n
-	c.Type = constant(n.Type, NHDiscard, NHEncap, NHTunnel, NHComposite, NHService, NHVRFTranslate, NHHost, NHResolve)
-	c.Sip, c.Dip = n.Sip.Unmap(), n.Dip.Unmap()
-	c.Members = slices.Clone(n.Members)
-	for i := range c.Members {
-		m := &c.Members[i]
-		m.DNAT = netip.AddrPortFrom(m.DNAT.Addr().Unmap(), m.DNAT.Port())
-	}
-	c.Listeners = slices.Clone(n.Listeners)
-	return &NH{NextHop: c}
+	h := n.head()
+	h.Type = constant(h.Type, NHDiscard, NHEncap, NHTunnel, NHComposite, NHService, NHVRFTranslate, NHHost, NHResolve)
+	return &NH{head: h, Composite: ecmp.New(n.Members), Listeners: append([]Listener(nil), n.Listeners...)}
 }
 
 // constant returns the one of known that text equals, rather than a copy that was decoded
@@ -105,11 +84,25 @@ func constant[T ~string](text T, known ...T) T {
 	return text
 }
 
-func equalNH(a, b *NextHop) bool {
-	return a.ID == b.ID && a.Type == b.Type && a.Vif == b.Vif && a.VRF == b.VRF &&
-		a.Sip == b.Sip && a.Dip == b.Dip && a.SrcMAC == b.SrcMAC && a.DstMAC == b.DstMAC && a.MTU == b.MTU &&
-		a.Proto == b.Proto && a.Port == b.Port && a.Affinity == b.Affinity &&
-		slices.Equal(a.Members, b.Members) && slices.Equal(a.Listeners, b.Listeners)
+// equalNH reports whether a is what newNH would make of b.
+func equalNH(a *NH, b *NextHop) bool {
+	return a.head == b.head() && a.Composite.Equal(b.Members) && slices.Equal(a.Listeners, b.Listeners)
+}
+
+// head writes IPv4 addresses one way.
+func (n *NextHop) head() head {
+	return head{
+		ID: n.ID, Type: n.Type, Vif: n.Vif, VRF: n.VRF, Sip: n.Sip.Unmap(), Dip: n.Dip.Unmap(), SrcMAC: n.SrcMAC, DstMAC: n.DstMAC, MTU: n.MTU,
+		Proto: n.Proto, Port: n.Port, Affinity: n.Affinity,
+	}
+}
+
+// nextHop is n as it was put in, without the members.
+func (n *NH) nextHop() NextHop {
+	return NextHop{
+		ID: n.ID, Type: n.Type, Vif: n.Vif, VRF: n.VRF, Sip: n.Sip, Dip: n.Dip, SrcMAC: n.SrcMAC, DstMAC: n.DstMAC, MTU: n.MTU,
+		Proto: n.Proto, Port: n.Port, Affinity: n.Affinity, Listeners: n.Listeners,
+	}
 }
 
 // resolve derives from the other tables what workers read of n.
@@ -131,24 +124,11 @@ func (n *NH) resolve(t *Tables) {
 		n.Src4, n.Dst4 = packet.AddrFrom(n.Sip).As4(), packet.AddrFrom(n.Dip).As4()
 		n.Eth = ethernet(n.DstMAC, n.SrcMAC)
 	case NHComposite:
-		n.resolveMembers(t)
+		n.Open(func(id NextHopID) bool { to := t.NH(id); return to.Usable && mayBeMember(to.Type) })
+		n.Usable = n.Takers() > 0
 	case NHService:
 		n.Usable = slices.ContainsFunc(n.Listeners, func(l Listener) bool { return t.NH(l.NH).Usable || t.NH(l.OutsideNH).Usable })
 	}
-}
-
-func (n *NH) resolveMembers(t *Tables) {
-	n.keys, n.positions = nil, nil
-	for i, m := range n.Members {
-		if m.NH == 0 || m.Draining {
-			continue
-		}
-		if to := t.NH(m.NH); to.Usable && mayBeMember(to.Type) {
-			n.keys = append(n.keys, m.Key)
-			n.positions = append(n.positions, uint16(i))
-		}
-	}
-	n.Usable = len(n.keys) > 0
 }
 
 // mayBeMember reports whether next hops of type t send packets somewhere

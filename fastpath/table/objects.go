@@ -7,6 +7,8 @@ package table
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/vragent/vragent/fastpath/table/ecmp"
 )
 
 // Ids are chosen by the agent, kept in its ledger and stable across restarts
@@ -14,9 +16,8 @@ import (
 type (
 	VifID     uint32
 	VRFID     uint32
-	NextHopID uint32
-	// Label is an MPLS label, 16..1048575 (RFC 3032; 0..15 are reserved).
-	Label uint32
+	NextHopID = ecmp.NextHopID
+	Label     = ecmp.Label
 )
 
 // MAC is an Ethernet address. Its text form is "02:00:5e:00:00:01".
@@ -131,20 +132,11 @@ type NextHop struct {
 	Listeners []Listener `json:"listeners,omitempty"`
 }
 
-// Member is one position of an ECMP composite: one backend pod.
-type Member struct {
-	NH    NextHopID `json:"nh"`              // encap when local, tunnel when remote, host when DNAT is set; 0: hole
-	Label Label     `json:"label,omitempty"` // tunnel: the VMI's label on its node
-	// Key is the member's identity, equal on all nodes and after restarts: it
-	// alone decides which flows choose this member (rendezvous hash).
-	Key  uint64 `json:"key"`
-	Name string `json:"name,omitempty"` // namespace/pod, for people
-	// Draining members keep their flows and take no new ones.
-	Draining bool `json:"draining,omitempty"`
-	// DNAT is set for backends that are not VMIs: this node translates and
-	// sends through the host vif.
-	DNAT netip.AddrPort `json:"dnat,omitzero"`
-}
+// Member is one position of an ECMP composite, MemberEntry the same as workers read it.
+type (
+	Member      = ecmp.Member
+	MemberEntry = ecmp.MemberEntry
+)
 
 // Listener is a (protocol, port) of a service next hop.
 type Listener struct {

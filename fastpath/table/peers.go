@@ -5,6 +5,7 @@ import (
 	"math/bits"
 
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table/ecmp"
 )
 
 // peerSet is an open addressing hash set of tunnel sources, at most half full.
@@ -52,5 +53,5 @@ func (s *peerSet) list() []packet.Addr {
 }
 
 func spread(a packet.Addr) uint64 {
-	return mix64(binary.BigEndian.Uint64(a[:8]) ^ binary.BigEndian.Uint64(a[8:])*0x9E3779B97F4A7C15)
+	return ecmp.Mix(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:]))
 }

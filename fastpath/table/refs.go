@@ -47,7 +47,7 @@ func (e *edit) checkVifUsers(v *Vif) (err error) {
 	})
 	for _, id := range e.index.vifNHs.get(uint32(v.ID)) {
 		if n := e.tables.NH(id); err == nil && !e.staleNH(id) {
-			if err = e.checkNHVif(&n.NextHop); err != nil {
+			if err = e.checkNHVif(n); err != nil {
 				err = fmt.Errorf("%s: %w", n.name(), err)
 			}
 		}
@@ -55,8 +55,11 @@ func (e *edit) checkVifUsers(v *Vif) (err error) {
 	return err
 }
 
-// checkNH refuses a next hop that refers to what is not there or cannot serve it.
-func (e *edit) checkNH(n *NextHop) error {
+// checkNH refuses a next hop, which has been put, that refers to what is not there or
+// cannot serve it.
+func (e *edit) checkNH(n *NextHop) error { return e.checkTargets(e.tables.NH(n.ID)) }
+
+func (e *edit) checkTargets(n *NH) error {
 	switch n.Type {
 	case NHEncap, NHHost, NHTunnel, NHResolve:
 		return e.checkNHVif(n)
@@ -66,7 +69,7 @@ func (e *edit) checkNH(n *NextHop) error {
 		}
 	case NHComposite:
 		for i := range n.Members {
-			if err := e.checkMember(&n.Members[i]); err != nil {
+			if err := e.checkMember(n, i); err != nil {
 				return fmt.Errorf("member %d: %w", i, err)
 			}
 		}
@@ -94,7 +97,7 @@ func (e *edit) checkListens(id NextHopID) error {
 	return nil
 }
 
-func (e *edit) checkNHVif(n *NextHop) error {
+func (e *edit) checkNHVif(n *NH) error {
 	v := e.tables.Vif(n.Vif)
 	switch {
 	case n.Vif == 0 && n.Type == NHResolve:
@@ -111,11 +114,13 @@ func (e *edit) checkNHVif(n *NextHop) error {
 	return nil
 }
 
-func (e *edit) checkMember(m *Member) error {
+func (e *edit) checkMember(n *NH, i int) error {
+	m := &n.Members[i]
 	if m.NH == 0 {
 		return nil
 	}
 	to := e.tables.nhs.get(uint32(m.NH))
+	addr, port, translated := n.DNAT(i)
 	switch {
 	case to == nil:
 		return fmt.Errorf("next hop %d is unknown", m.NH)
@@ -123,14 +128,14 @@ func (e *edit) checkMember(m *Member) error {
 		return fmt.Errorf("%s cannot be a member, only encap, tunnel, resolve and host can", to.name())
 	case needsLabel(to.Type) && m.Label == 0:
 		return fmt.Errorf("%s needs the label of the backend", to.name())
-	case m.DNAT.IsValid() && to.Type != NHHost:
-		return fmt.Errorf("translation to %v leaves by the host, not by %s", m.DNAT, to.name())
+	case translated && to.Type != NHHost:
+		return fmt.Errorf("translation to %v leaves by the host, not by %s", netip.AddrPortFrom(addr.Netip(), port), to.name())
 	}
 	return nil
 }
 
 func (e *edit) checkLabel(l *LabelEntry) error {
-	if !l.Label.valid() {
+	if !validLabel(l.Label) {
 		return fmt.Errorf("labels are %d to %d", MinLabel, MaxLabel)
 	}
 	n := e.tables.nhs.get(uint32(l.NH))
@@ -194,7 +199,7 @@ func (e *edit) checkRetyped() error {
 	for _, id := range sortedKeys(retyped) {
 		for _, user := range e.index.users.get(uint32(id)) {
 			if n := e.tables.NH(user); !e.staleNH(user) {
-				if err := e.checkNH(&n.NextHop); err != nil {
+				if err := e.checkTargets(n); err != nil {
 					return fmt.Errorf("%s: %w", n.name(), err)
 				}
 			}

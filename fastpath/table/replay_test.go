@@ -168,8 +168,8 @@ func TestReplayWithOtherIDs(t *testing.T) {
 	if got, want := b.State(), fresh.State(); !reflect.DeepEqual(got, want) {
 		t.Errorf("state is %+v\nwant %+v", got, want)
 	}
-	if n := b.Tables().NH(id[webs]); len(n.keys) != 3 || n.Pick(1) < 0 {
-		t.Errorf("the service has %d usable members", len(n.keys))
+	if n := b.Tables().NH(id[webs]); n.Takers() != 3 || n.Pick(1) < 0 {
+		t.Errorf("the service has %d usable members", n.Takers())
 	}
 }
 

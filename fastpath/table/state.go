@@ -12,6 +12,10 @@ import (
 // prefix and key. Next hop 0 goes without saying.
 func (t *Tables) State() State {
 	s := t.objects()
+	for i := range s.NextHops {
+		n := &s.NextHops[i]
+		n.Members = t.NH(n.ID).List()
+	}
 	t.eachRoute(func(r Route) bool {
 		s.Routes = append(s.Routes, r)
 		return true
@@ -19,7 +23,7 @@ func (t *Tables) State() State {
 	return s
 }
 
-// objects is State without the routes.
+// objects is State without the routes and the members of composites.
 func (t *Tables) objects() (s State) {
 	t.vifs.all(func(_ uint32, v *VifEntry) {
 		if v == nil {
@@ -38,7 +42,7 @@ func (t *Tables) objects() (s State) {
 	})
 	t.nhs.all(func(id uint32, n *NH) {
 		if n != nil && id != 0 {
-			s.NextHops = append(s.NextHops, n.NextHop)
+			s.NextHops = append(s.NextHops, n.nextHop())
 		}
 	})
 	t.labels.all(func(l uint32, n NextHopID) {

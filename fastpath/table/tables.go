@@ -77,7 +77,7 @@ var (
 
 // absent stands for every next hop that does not exist. No flow was ever
 // decided under generation 0, so flows of a removed next hop are decided anew.
-var absent = &NH{NextHop: NextHop{Type: NHDiscard}, Fits: maxMTU}
+var absent = &NH{head: head{Type: NHDiscard}, Fits: maxMTU}
 
 // Vif returns the vif, nil if there is none.
 func (t *Tables) Vif(id VifID) *VifEntry { return t.vifs.get(uint32(id)) }

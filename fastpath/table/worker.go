@@ -1,6 +1,9 @@
 package table
 
-import "github.com/vragent/vragent/fastpath/packet"
+import (
+	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table/ecmp"
+)
 
 // MaxVif and MaxNH bound the ids in use, so that workers can size what they keep
 // per id when a new view arrives.
@@ -50,17 +53,16 @@ func (t *Tables) Holding(n *NH, key uint64, local, kept bool) int {
 // never goes back to it.
 func (t *Tables) PickLocal(n *NH, hash uint64) int {
 	best, at := uint64(0), -1
-	for i, key := range n.keys {
-		if to := t.NH(n.Members[n.positions[i]].NH).Type; to != NHEncap && to != NHHost {
+	for i := range n.Takers() {
+		p := n.Taker(i)
+		m := &n.Members[p]
+		if to := t.NH(m.NH).Type; to != NHEncap && to != NHHost {
 			continue
 		}
-		score := mix64(hash ^ key*0x9E3779B97F4A7C15)
-		if at < 0 || score > best || score == best && key < n.keys[at] {
-			best, at = score, i
+		score := ecmp.Mix(hash, m.Key)
+		if at < 0 || score > best || score == best && m.Key < n.Members[at].Key {
+			best, at = score, p
 		}
 	}
-	if at < 0 {
-		return -1
-	}
-	return int(n.positions[at])
+	return at
 }

@@ -4,15 +4,14 @@ import (
 	"github.com/vragent/vragent/fastpath/flow/affinity"
 	"github.com/vragent/vragent/fastpath/forward/entry"
 	"github.com/vragent/vragent/fastpath/forward/reason"
-	"github.com/vragent/vragent/fastpath/packet"
 	"github.com/vragent/vragent/fastpath/table"
 )
 
 // choose picks the member of a composite: by a consistent hash of the 5-tuple, or
 // the client's own.
-func (v *View) choose(p *Packet, d *Decision, nh *table.NH) (table.Member, reason.Reason) {
+func (v *View) choose(p *Packet, d *Decision, nh *table.NH) (*table.MemberEntry, reason.Reason) {
 	if nh.Port != 0 && (nh.Proto != d.To.Proto || nh.Port != d.To.Dport) {
-		return table.Member{}, reason.NoListener
+		return nil, reason.NoListener
 	}
 	if nh.Affinity > 0 {
 		d.ECMP = v.sticky(p, d, nh)
@@ -20,14 +19,13 @@ func (v *View) choose(p *Packet, d *Decision, nh *table.NH) (table.Member, reaso
 		d.ECMP = v.pick(p, nh, entry.ChoiceHash(&p.Info.Tuple))
 	}
 	if d.ECMP < 0 {
-		return table.Member{}, reason.NoBackend
+		return nil, reason.NoBackend
 	}
 	d.Composite = nh.ID
-	m := nh.Members[d.ECMP]
-	if m.DNAT.IsValid() {
-		d.To.Dst, d.To.Dport = packet.AddrFrom(m.DNAT.Addr()), m.DNAT.Port()
+	if to, port, ok := nh.DNAT(d.ECMP); ok {
+		d.To.Dst, d.To.Dport = to, port
 	}
-	return m, reason.None
+	return &nh.Members[d.ECMP], reason.None
 }
 
 func (v *View) pick(p *Packet, nh *table.NH, hash uint64) int {

@@ -25,8 +25,8 @@ func (v *View) Keeps(p *Packet, e *flow.Record) (scope table.NextHopID, at int, 
 	if !ok || !v.stillMapped(e) {
 		return 0, 0, false
 	}
-	if at = entry.Position(v.NH(l.NH).Members, e); at < 0 && l.OutsideNH != 0 {
-		at = entry.Position(v.NH(l.OutsideNH).Members, e)
+	if at = entry.Position(v.NH(l.NH), e); at < 0 && l.OutsideNH != 0 {
+		at = entry.Position(v.NH(l.OutsideNH), e)
 	}
 	return hop.NH, at, at >= 0
 }

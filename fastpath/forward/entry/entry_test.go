@@ -87,7 +87,8 @@ func TestNextPort(t *testing.T) {
 // TestPosition: a flow finds its member wherever that stands now, and no other.
 func TestPosition(t *testing.T) {
 	outside := netip.MustParseAddrPort("198.51.100.7:6443")
-	members := []table.Member{{}, {NH: 5, Label: 20}, {NH: 5, Label: 21}, {NH: 3, DNAT: outside}, {NH: 7}}
+	nh := composite(t, table.Member{}, table.Member{NH: 5, Label: 20, Key: 1}, table.Member{NH: 5, Label: 21, Key: 2},
+		table.Member{NH: 3, Key: 3, DNAT: outside}, table.Member{NH: 7, Key: 4})
 	for i, c := range []struct {
 		nh    uint32
 		label table.Label
@@ -100,8 +101,32 @@ func TestPosition(t *testing.T) {
 		{3, 0, packet.AddrFrom(outside.Addr()), 6443, 3, 3}, {3, 0, packet.AddrFrom(outside.Addr()), 443, 3, -1},
 	} {
 		e := &flow.Record{NH: c.nh, LabelECMP: flow.PackLabelECMP(c.label, c.was), NatDst: c.dst, NatDport: c.dport}
-		if got := Position(members, e); got != c.want {
+		if got := Position(nh, e); got != c.want {
 			t.Errorf("%d: position %d, want %d", i, got, c.want)
 		}
 	}
+}
+
+// composite has members on this node (7), on another (5) and outside of the cluster (3).
+func composite(t *testing.T, members ...table.Member) *table.NH {
+	t.Helper()
+	node, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	b := table.NewBuilder()
+	if err := b.Apply(&table.Delta{Upsert: table.State{
+		VRFs: []table.VRF{{ID: 1}},
+		Vifs: []table.Vif{
+			{ID: 1, Kind: table.VifFabric, Name: "eth0", Ifindex: 1, MTU: 1500},
+			{ID: 3, Kind: table.VifHost, Name: "tapvhost0", Ifindex: 3, VRF: 1, NH: 3, MAC: table.MAC{2}, MTU: 1500},
+			{ID: 7, Kind: table.VifVirtual, Name: "tap7", Ifindex: 7, VRF: 1, NH: 7, MAC: table.MAC{2}, MTU: 1500},
+		},
+		NextHops: []table.NextHop{
+			{ID: 3, Type: table.NHHost, Vif: 3},
+			{ID: 5, Type: table.NHTunnel, Vif: 1, Sip: node, Dip: other, MTU: 1500},
+			{ID: 7, Type: table.NHEncap, Vif: 7},
+			{ID: 20, Type: table.NHComposite, Members: members},
+		},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Tables().NH(20)
 }

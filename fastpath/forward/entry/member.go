@@ -19,23 +19,25 @@ func ChoiceHash(t *packet.Tuple) uint64 {
 	return h ^ h>>33
 }
 
-// Position finds the member e is pinned to, first where it was: the next hop and
+// Position finds the member of nh that e is pinned to, first where it was: the next hop and
 // label name a VMI; a backend that is no VMI is named by its address. -1: it is gone.
-func Position(members []table.Member, e *flow.Record) int {
-	if i := e.Member(); i >= 0 && i < len(members) && pinned(&members[i], e) {
+func Position(nh *table.NH, e *flow.Record) int {
+	if i := e.Member(); i >= 0 && i < len(nh.Members) && pinned(nh, i, e) {
 		return i
 	}
-	for i := range members {
-		if pinned(&members[i], e) {
+	for i := range nh.Members {
+		if pinned(nh, i, e) {
 			return i
 		}
 	}
 	return -1
 }
 
-func pinned(m *table.Member, e *flow.Record) bool {
+func pinned(nh *table.NH, i int, e *flow.Record) bool {
+	m := &nh.Members[i]
 	if uint32(m.NH) != e.NH || m.Label != e.Label() || m.NH == 0 {
 		return false
 	}
-	return !m.DNAT.IsValid() || packet.AddrFrom(m.DNAT.Addr()) == e.NatDst && m.DNAT.Port() == e.NatDport
+	to, port, ok := nh.DNAT(i)
+	return !ok || to == e.NatDst && port == e.NatDport
 }

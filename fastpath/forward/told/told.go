@@ -133,8 +133,8 @@ func flags(h table.Hop) (s string) {
 // member names the chosen member.
 func (r *Teller) member(d *decide.Decision) {
 	nh := r.T.NH(d.Composite)
-	m := nh.Members[d.ECMP]
-	r.Say("ecmp", "member %d of composite %d: %s, next hop %d, label %d", d.ECMP, d.Composite, m.Name, m.NH, m.Label)
+	m := &nh.Members[d.ECMP]
+	r.Say("ecmp", "member %d of composite %d: %s, next hop %d, label %d", d.ECMP, d.Composite, nh.MemberName(d.ECMP), m.NH, m.Label)
 	if nh.Affinity > 0 {
 		r.Say("ecmp", "the client's flows go there until none has begun for %d seconds", nh.Affinity)
 	}
