@@ -101,7 +101,7 @@ func (b *Builder) edit() *edit {
 	b.edits++
 	e := &edit{
 		stamp: b.edits, index: b.index, replay: b.replay,
-		owned: owned{nhs: map[NextHopID]*NH{}, vifs: map[VifID]*VifEntry{}, vrfs: map[VRFID]*VRFEntry{}},
+		owned: owned{nhs: map[NextHopID]*NH{}, vifs: map[VifID]*VifEntry{}, vrfs: map[VRFID]*VRFEntry{}, routes: map[VRFID]struct{}{}},
 		was:   map[NextHopID]*NH{}, routed: map[NextHopID]struct{}{}, remapped: map[VifID]struct{}{}, bump: map[NextHopID]struct{}{},
 	}
 	if t := b.Tables(); t != nil {

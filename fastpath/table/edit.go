@@ -6,9 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/gaissmai/bart"
-
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table/lpm"
 	"github.com/vragent/vragent/fastpath/table/portmap"
 )
 
@@ -25,7 +24,6 @@ type edit struct {
 	changed bool
 
 	owned
-	routes routeEdit
 
 	// What happened, for derive.
 	was      map[NextHopID]*NH      // changed and removed next hops as they were; nil: new
@@ -36,16 +34,16 @@ type edit struct {
 
 // owned holds what no published version shares: an edit may change it.
 type owned struct {
-	nhs  map[NextHopID]*NH
-	vifs map[VifID]*VifEntry // nil: removed
-	vrfs map[VRFID]*VRFEntry // nil: removed; see routeEdit for their routes
+	nhs    map[NextHopID]*NH
+	vifs   map[VifID]*VifEntry // nil: removed
+	vrfs   map[VRFID]*VRFEntry // nil: removed
+	routes map[VRFID]struct{}  // VRFs that do not share their routes
 }
 
 // apply makes the upserts of d in the order in which things refer to each
 // other, then its removals, and checks every reference that may have broken.
 func (e *edit) apply(d *Delta) error {
 	u, r := &d.Upsert, &d.Remove
-	e.routes = newRouteEdit(d)
 	for _, step := range []func() error{
 		func() error { return u.unique() },
 		func() error { return each(u.VRFs, e.putVRF) },
@@ -97,7 +95,7 @@ func (e *edit) putVRF(v *VRF) error {
 		entry.Router6 = packet.AddrFrom(n.Router6)
 	}
 	if old := e.tables.VRF(v.ID); old == nil {
-		entry.routes = new(bart.Table[Hop])
+		entry.routes = new(lpm.Table)
 	} else if old.VRF == n {
 		return nil
 	} else {

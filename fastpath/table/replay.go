@@ -3,9 +3,8 @@ package table
 import (
 	"net/netip"
 
-	"github.com/gaissmai/bart"
-
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table/lpm"
 )
 
 // replay remembers what was upserted since Begin.
@@ -17,7 +16,7 @@ type replay struct {
 	labels   map[Label]struct{}
 	portMaps map[PortMapKey]struct{}
 	peers    map[packet.Addr]struct{}
-	routes   map[VRFID]*bart.Lite
+	routes   map[VRFID]*lpm.Table
 }
 
 func newReplay(epoch uint64) *replay {
@@ -25,7 +24,7 @@ func newReplay(epoch uint64) *replay {
 		epoch: epoch,
 		vifs:  map[VifID]struct{}{}, vrfs: map[VRFID]struct{}{}, nhs: map[NextHopID]struct{}{0: {}},
 		labels: map[Label]struct{}{}, portMaps: map[PortMapKey]struct{}{}, peers: map[packet.Addr]struct{}{},
-		routes: map[VRFID]*bart.Lite{},
+		routes: map[VRFID]*lpm.Table{},
 	}
 }
 
@@ -53,10 +52,10 @@ func (r *replay) mark(s *State) {
 	for _, route := range s.Routes {
 		seen := r.routes[route.VRF]
 		if seen == nil {
-			seen = new(bart.Lite)
+			seen = new(lpm.Table)
 			r.routes[route.VRF] = seen
 		}
-		seen.Insert(route.Prefix)
+		seen.Insert(route.Prefix, 0)
 	}
 }
 
@@ -69,7 +68,11 @@ func normalKey(k PortMapKey) PortMapKey {
 // hasRoute reports whether a route was upserted since Begin.
 func (r *replay) hasRoute(vrf VRFID, p netip.Prefix) bool {
 	seen := r.routes[vrf]
-	return seen != nil && seen.Get(p)
+	if seen == nil {
+		return false
+	}
+	_, ok := seen.Get(p)
+	return ok
 }
 
 // stale names everything in t that was not upserted since Begin.

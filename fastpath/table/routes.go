@@ -1,76 +1,50 @@
 package table
 
-import "net/netip"
+import (
+	"github.com/vragent/vragent/fastpath/table/lpm"
+)
 
-// A change to a shared trie copies its way down, some hundred times the cost of
-// a change in place; a copy of the whole trie costs a fraction of a change in
-// place for each route. Copying pays when a delta changes one route in copyAt.
-const copyAt = 256
+// A Hop as the value of a prefix: next hop, label and flags; Bits is the prefix's.
+const (
+	labelBits = 20
+	flagBits  = 8
+)
 
-// routeEdit decides how the routes of each VRF are changed.
-type routeEdit struct {
-	changes map[VRFID]int
-	copied  map[VRFID]struct{} // VRFs whose trie is this edit's own
+func (h Hop) value() lpm.Value {
+	return lpm.Value(h.NH)<<(labelBits+flagBits) | lpm.Value(h.Label)<<flagBits | lpm.Value(h.Flags)
 }
 
-func newRouteEdit(d *Delta) routeEdit {
-	r := routeEdit{map[VRFID]int{}, map[VRFID]struct{}{}}
-	for i := range d.Upsert.Routes {
-		r.changes[d.Upsert.Routes[i].VRF]++
-	}
-	for i := range d.Remove.Routes {
-		r.changes[d.Remove.Routes[i].VRF]++
-	}
-	return r
+func hopOf(v lpm.Value, length int) Hop {
+	return Hop{NH: NextHopID(v >> (labelBits + flagBits)), Label: Label(v >> flagBits & (1<<labelBits - 1)),
+		Bits: uint8(length), Flags: HopFlags(v & (1<<flagBits - 1))}
 }
 
-// inPlace reports whether v's trie may be changed, and makes it so if that pays.
-func (r *routeEdit) inPlace(v *VRFEntry) bool {
-	if has(r.copied, v.ID) {
-		return true
+// ownRoutes returns a VRF whose routes this edit may change.
+func (e *edit) ownRoutes(id VRFID) *VRFEntry {
+	v := e.ownVRF(id)
+	if !has(e.routes, id) {
+		v.routes = v.routes.Clone()
+		e.routes[id] = struct{}{}
 	}
-	if r.changes[v.ID]*copyAt < v.routes.Size() {
-		return false
-	}
-	v.routes = v.routes.Clone()
-	r.copied[v.ID] = struct{}{}
-	return true
-}
-
-func (r *routeEdit) insert(v *VRFEntry, p netip.Prefix, hop Hop) {
-	if r.inPlace(v) {
-		v.routes.Insert(p, hop)
-	} else {
-		v.routes = v.routes.InsertPersist(p, hop)
-	}
-}
-
-func (r *routeEdit) remove(v *VRFEntry, p netip.Prefix) {
-	if r.inPlace(v) {
-		v.routes.Delete(p)
-	} else {
-		v.routes = v.routes.DeletePersist(p)
-	}
+	return v
 }
 
 func (e *edit) putRoute(r *Route) error {
 	if err := e.checkRoute(r); err != nil {
 		return err
 	}
-	v := e.tables.VRF(r.VRF)
+	was, length, ok := e.tables.VRF(r.VRF).routes.Covering(r.Prefix)
 	hop := r.hop()
-	old, ok := v.routes.Get(r.Prefix)
+	old := hopOf(was, length) // the route as it is or the one that covers it; none: next hop 0
 	if ok && old == hop {
 		return nil
 	}
-	if ok {
+	if ok && old.Bits == hop.Bits {
 		e.index.countNH(e.stamp, old.NH, -1)
-	} else {
-		old, _ = v.routes.LookupPrefix(r.Prefix) // the covering route; none: next hop 0
 	}
 	e.routed[old.NH] = struct{}{}
 	e.index.countNH(e.stamp, r.NH, +1)
-	e.routes.insert(e.ownVRF(r.VRF), r.Prefix, hop)
+	e.ownRoutes(r.VRF).routes.Insert(r.Prefix, hop.value())
 	return nil
 }
 
@@ -79,11 +53,13 @@ func (e *edit) removeRoute(k RouteKey) {
 	if v == nil {
 		return
 	}
-	old, ok := v.routes.Get(k.Prefix)
+	p := k.Prefix.Masked()
+	was, ok := v.routes.Get(p)
 	if !ok {
 		return
 	}
+	old := hopOf(was, p.Bits())
 	e.index.countNH(e.stamp, old.NH, -1)
 	e.routed[old.NH] = struct{}{}
-	e.routes.remove(e.ownVRF(k.VRF), k.Prefix)
+	e.ownRoutes(k.VRF).routes.Delete(p)
 }

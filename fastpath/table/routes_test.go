@@ -20,7 +20,7 @@ func TestRoutesSingleAndBulk(t *testing.T) {
 	}
 	check := func(tab *Tables, all map[netip.Prefix]Route) {
 		t.Helper()
-		if n := tab.VRF(red).routes.Size(); n != len(all) {
+		if n := tab.VRF(red).routes.Len(); n != len(all) {
 			t.Fatalf("%d routes, want %d", n, len(all))
 		}
 		for range 50 {

@@ -64,8 +64,8 @@ func (t *Tables) eachRoute(visit func(Route) bool) {
 		if v == nil || !more {
 			return
 		}
-		for prefix, hop := range v.routes.AllSorted() {
-			if more = visit(hop.route(v.ID, prefix)); !more {
+		for prefix, to := range v.routes.All() {
+			if more = visit(hopOf(to, prefix.Bits()).route(v.ID, prefix)); !more {
 				return
 			}
 		}

@@ -3,9 +3,8 @@ package table
 import (
 	"net/netip"
 
-	"github.com/gaissmai/bart"
-
 	"github.com/vragent/vragent/fastpath/packet"
+	"github.com/vragent/vragent/fastpath/table/lpm"
 	"github.com/vragent/vragent/fastpath/table/portmap"
 )
 
@@ -47,7 +46,7 @@ type clusterAddr struct{ outside, own packet.Addr }
 type VRFEntry struct {
 	VRF
 	Router4, Router6 packet.Addr // never unset
-	routes           *bart.Table[Hop]
+	routes           *lpm.Table
 }
 
 // Hop is where a route leads. A fifth field would make the compiler keep it in
@@ -108,7 +107,8 @@ func (t *Tables) Lookup(vrf VRFID, a packet.Addr) (Hop, bool) {
 	if v == nil {
 		return Hop{}, false
 	}
-	return v.routes.Lookup(a.Netip())
+	to, length, ok := v.routes.Lookup(&a)
+	return hopOf(to, length), ok
 }
 
 // PortMap returns the address and port that (vip, proto, port) stands for on vif.

@@ -21,7 +21,7 @@ var homes = map[string][]string{
 	"google.golang.org/grpc":                 {"controller/hub", "agent/dial", "controller/southbound"},
 	"google.golang.org/protobuf":             {"controller/hub", "controller/plan", "agent/dial", "controller/southbound"},
 	"github.com/urfave/cli":                  {"agent", "controller"},
-	"github.com/gaissmai/bart":               {"fastpath/table", "controller/plan"},
+	"github.com/gaissmai/bart":               {"controller/plan", "fastpath/table/lpm"},
 	"k8s.io/api":                             {"controller/watch", "controller/write"},
 	"k8s.io/apimachinery":                    {"controller/watch", "controller/write", "conf/v1alpha1"},
 	"k8s.io/client-go":                       {"controller/watch/kube", "controller/write"},
