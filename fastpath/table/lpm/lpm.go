@@ -181,7 +181,7 @@ func (t *Table) Lookup(a *packet.Addr) (v Value, length int, ok bool) {
 func (t *Table) longest(s slot, k key) entry {
 	var in *line    // the last node that has a prefix of k
 	var held uint64 // bitmap of those
-	for below := 0; s != 0; {
+	for depth := 0; s != 0; depth += stride {
 		n := t.mem.line(s.at())
 		if s.leaf() {
 			if e, p := leafIn(n, s); k.common(p) >= e.length() {
@@ -189,9 +189,10 @@ func (t *Table) longest(s slot, k key) entry {
 			}
 			break
 		}
-		depth := int(n[nodeDepth])
-		if depth != below && k.common(pathOf(n)) < depth { // bits were left out
-			break
+		if skipped := int(n[nodeDepth]); skipped != depth { // bits were left out
+			if depth = skipped; k.common(pathOf(n)) < depth {
+				break
+			}
 		}
 		c := k.chunk(depth)
 		if h := n[nodePrefixes] & holding[c/2]; h != 0 {
@@ -200,7 +201,7 @@ func (t *Table) longest(s slot, k key) entry {
 		if n[nodeChildren]>>(c&63)&1 == 0 {
 			break
 		}
-		s, below = slot(t.mem.at(children(n).place(c))), depth+stride
+		s = slot(t.mem.at(children(n).place(c)))
 	}
 	if in == nil {
 		return 0
