@@ -97,9 +97,10 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 		}
 		p.sockets = append(p.sockets, s)
 	}
+	slice, known := findSlice(cfg.Workers, cfg.Log)
 	p.shared, err = forward.NewShared(forward.Options{
 		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Clients: p.memory.clients, Busy: cfg.Busy,
-		Joins: p.join(cfg), Offload: p.kernel.config, Slice: findSlice(cfg.Workers, cfg.Log),
+		Joins: p.join(cfg), Offload: p.kernel.config, Slice: slice,
 	})
 	if err != nil {
 		return err
@@ -110,6 +111,9 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 			return err
 		}
 		sleeper.Add(s.FD())
+		if known {
+			sleeper.Hold()
+		}
 		p.sleepers = append(p.sleepers, sleeper)
 		p.workers = append(p.workers, p.shared.Worker(i, s, sleeper))
 	}

@@ -34,7 +34,7 @@ func (e *engine) tune() {
 
 // findSlice is what keeps Go's monitor from workers; without, all works, but not as
 // evenly. Workers that nobody stops need room for others beside them.
-func findSlice(workers int, log *slog.Logger) timeslice.Slice {
+func findSlice(workers int, log *slog.Logger) (slice timeslice.Slice, known bool) {
 	slice, err := timeslice.Find()
 	if n := runtime.GOMAXPROCS(0); err == nil && n <= workers {
 		slice, err = timeslice.Slice{}, fmt.Errorf("GOMAXPROCS is %d, and there are %d workers: want %d, or leave it unset", n, workers, threads(workers))
@@ -42,7 +42,7 @@ func findSlice(workers int, log *slog.Logger) timeslice.Slice {
 	if err != nil {
 		log.Warn("Go's monitor interrupts workers a hundred times a second", "error", err)
 	}
-	return slice
+	return slice, err == nil
 }
 
 // settle places all threads there are. Threads made later do as their makers; the

@@ -161,8 +161,7 @@ const spin = 50 * time.Microsecond
 
 // Bounds of a sleep. Whoever has work for a worker ends its sleep: what it finds out by
 // itself alone is that time passes, for flows that are to age and for whoever asks
-// whether it is alive. Each sleep costs more than its turn: the Go runtime's monitor
-// gets up with a thread that comes back to a runtime at rest, and looks about for a while.
+// whether it is alive.
 const (
 	sleep = 250 * time.Millisecond
 	// nap is for what comes to an end that nobody tells of: a flow changes hands, or chunks
@@ -193,7 +192,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.s.opts.Slice.Renew()
 		case w.s.opts.Busy:
 			w.s.opts.Slice.Renew()
-		case now-last > uint64(spin): // not renewed: a monitor that takes the thread's place away now goes to sleep sooner
+		case now-last > uint64(spin):
 			w.rest()
 		}
 	}
@@ -207,6 +206,7 @@ func (w *Worker) rest() {
 	w.sleeping.Store(true)
 	if !w.pending() {
 		w.count.sleeps++
+		w.s.opts.Slice.Renew() // see poll.Sleeper.Hold
 		w.sleeper.Wait(w.patience())
 	}
 	w.sleeping.Store(false)

@@ -10,7 +10,7 @@ import (
 // homes names, for every library, the only folders that may import it.
 var homes = map[string][]string{
 	"github.com/cilium/ebpf":                 {"fastpath/link/xsk", "fastpath/link/steer", "fastpath/link/fabric", "integration/bench/load"},
-	"unsafe":                                 {"fastpath/link/xsk", "fastpath/link/steer", "fastpath/link/tap", "fastpath/flow", "fastpath/frame", "integration/bench/load"},
+	"unsafe":                                 {"fastpath/link/xsk", "fastpath/link/poll", "fastpath/link/steer", "fastpath/link/tap", "fastpath/flow", "fastpath/frame", "integration/bench/load"},
 	"github.com/vishvananda/netlink":         {"agent/kernel", "plugin", "fastpath/link/steer/clsact"},
 	"github.com/vishvananda/netns":           {"agent/kernel", "plugin"},
 	"github.com/coreos/go-iptables":          {"agent/kernel"},
