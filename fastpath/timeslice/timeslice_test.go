@@ -24,7 +24,7 @@ func TestWrong(t *testing.T) {
 		{gM: 40, mP: 208, pStatus: 4, pTick: 16, pM: 48},
 		{gM: 48, mP: 208, pStatus: 4, pTick: 0, pM: 48},
 		{gM: 48, mP: 208, pStatus: 4, pTick: 20, pM: 48}, // it counts system calls
-		{gM: 48, mP: 208, pStatus: 0, pTick: 16, pM: 48},
+		{gM: 48, mP: 208, pStatus: 8, pTick: 16, pM: 48}, // a pointer; the number at 0 may be that of processor 1
 		{gM: 48, mP: 208, pStatus: 4, pTick: 16, pM: 56},
 	} {
 		if err := wrong.verify(); err == nil {
