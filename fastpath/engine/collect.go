@@ -29,6 +29,9 @@ const (
 // collector has garbage collected when the process is at rest, and what is free given
 // back to the system. Where the operator has set GOGC, it does nothing.
 type collector struct {
+	// hold says whether workers keep their place in Go's scheduler when they sleep. Not while garbage is
+	// collected: who has let go of it need not be stopped, four times, by way of another thread.
+	hold    func(on bool)
 	stirred chan struct{} // a request is answered, or about to be
 	fixed   bool          // the operator has set GOGC
 
@@ -38,8 +41,8 @@ type collector struct {
 	percent   int   // GOGC
 }
 
-func newCollector() *collector {
-	return &collector{stirred: make(chan struct{}, 1), fixed: os.Getenv("GOGC") != ""}
+func newCollector(hold func(on bool)) *collector {
+	return &collector{hold: hold, stirred: make(chan struct{}, 1), fixed: os.Getenv("GOGC") != ""}
 }
 
 // stir says that somebody asks for something.
@@ -84,7 +87,9 @@ func (c *collector) look() time.Duration {
 	case now.at.Sub(c.collected.at) < apart:
 		return apart - now.at.Sub(c.collected.at)
 	}
+	c.hold(false)
 	debug.FreeOSMemory() // collects first
+	c.hold(true)
 	c.tune()
 	c.collected = c.seen
 	return 0

@@ -14,7 +14,7 @@ import (
 func TestCollectsAtRest(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	t.Setenv("GOGC", "")
-	c := newCollector()
+	c := newCollector(func(bool) {})
 	c.tune()
 	look := func(what string, collects bool, again bool) {
 		t.Helper()
@@ -35,14 +35,14 @@ func TestCollectsAtRest(t *testing.T) {
 	waste(2 * worth)
 	look("and one more", false, true)
 	look("it is over, soon after the other", false, true)
-	c = newCollector()
+	c = newCollector(func(bool) {})
 	c.tune()
 	c.collected = c.seen
 	waste(worth / 2)
 	look("a small one", false, true)
 	look("it is over", false, false)
 	t.Setenv("GOGC", "400")
-	c = newCollector()
+	c = newCollector(func(bool) {})
 	waste(2 * worth)
 	look("the operator has set GOGC", false, false)
 }
@@ -52,7 +52,7 @@ func TestCollects(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	t.Setenv("GOGC", "")
 	ctx, stop := context.WithCancel(t.Context())
-	c, done := newCollector(), make(chan error)
+	c, done := newCollector(func(bool) {}), make(chan error)
 	before := forced()
 	waste(2 * worth)
 	go func() { done <- c.run(ctx) }()

@@ -91,7 +91,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("fast path: %w", err)
 	}
-	e := &engine{cfg: cfg, log: cfg.Log, started: time.Now(), start: make(chan *plane, 1), builder: table.NewBuilder(), garbage: newCollector()}
+	e := &engine{cfg: cfg, log: cfg.Log, started: time.Now(), start: make(chan *plane, 1), builder: table.NewBuilder()}
+	e.garbage = newCollector(e.hold)
 	e.tune()
 	if err := settle(cfg.Cores, cfg.Busy); err != nil {
 		return fmt.Errorf("fast path: %w", err)

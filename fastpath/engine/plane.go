@@ -39,6 +39,7 @@ type plane struct {
 	shared   *forward.Shared
 	workers  []*forward.Worker
 	sleepers []*poll.Sleeper // of the workers
+	holds    bool            // they sleep without a word to Go's scheduler
 	joins    bool            // the kernel joins segments on the punt link
 
 	// Written by begin, read by anyone.
@@ -98,6 +99,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 		p.sockets = append(p.sockets, s)
 	}
 	slice, known := findSlice(cfg.Workers, cfg.Log)
+	p.holds = known
 	p.shared, err = forward.NewShared(forward.Options{
 		Workers: cfg.Workers, Memory: p.umem.Memory, Pools: pools, Flows: p.memory.tables, Clients: p.memory.clients, Busy: cfg.Busy,
 		Joins: p.join(cfg), Offload: p.kernel.config, Slice: slice,
@@ -111,9 +113,7 @@ func (p *plane) open(cfg *Config, h *control.Hello) error {
 			return err
 		}
 		sleeper.Add(s.FD())
-		if known {
-			sleeper.Hold()
-		}
+		sleeper.Hold(p.holds)
 		p.sleepers = append(p.sleepers, sleeper)
 		p.workers = append(p.workers, p.shared.Worker(i, s, sleeper))
 	}

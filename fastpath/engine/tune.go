@@ -104,3 +104,13 @@ func hasten() {
 		_ = unix.SchedSetAttr(0, a, 0)
 	}
 }
+
+// hold says whether workers keep their place in Go's scheduler when they sleep, if they
+// ever do.
+func (e *engine) hold(on bool) {
+	if p := e.plane.Load(); p != nil && p.holds {
+		for _, s := range p.sleepers {
+			s.Hold(on)
+		}
+	}
+}

@@ -14,7 +14,7 @@ func holding(t *testing.T) *Sleeper {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	s.Hold()
+	s.Hold(true)
 	return s
 }
 
@@ -43,6 +43,10 @@ func TestHold(t *testing.T) {
 	unix.Write(pipe[1], []byte{1})
 	wakes(true, "a link that has something")
 	s.Remove(pipe[0])
+	go s.Hold(false)
+	wakes(true, "not held any more")
+	s.Wait(time.Minute)
+	s.Hold(true)
 	wakes(false, "a link that is gone")
 	if n := testing.AllocsPerRun(10, func() { s.Wait(time.Microsecond) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -52,7 +56,7 @@ func TestHold(t *testing.T) {
 // The collector, which has to stop everybody, does not wait for a sleeper to wake up.
 func TestHoldMakesRoom(t *testing.T) {
 	s := holding(t)
-	s.hold = time.Hour
+	s.hold.Store(int64(time.Hour))
 	asleep, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		runtime.LockOSThread()

@@ -4,6 +4,7 @@ package poll
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -14,11 +15,12 @@ import (
 type Sleeper struct {
 	fds  []unix.PollFd // the first is an eventfd: Wake
 	most unix.Timespec // of the sleep that runs
-	hold time.Duration // at most, without a word to Go's scheduler; 0: it is told
+	// hold is how long a sleep may be of which Go's scheduler is not told; 0: it is told.
+	hold atomic.Int64
 }
 
-// held is how long a sleep is at most after Hold: less than a time slice of Go's
-// scheduler, 10 ms, so that nobody has to take it away.
+// held is how long a sleep is at most that Go's scheduler is not told of: less than one of
+// its time slices, 10 ms, so that nobody has to take the sleeper's away.
 const held = 8 * time.Millisecond
 
 // New returns a Sleeper that waits for Wake alone.
@@ -48,13 +50,20 @@ func (s *Sleeper) Remove(fd int) {
 	}
 }
 
-// Hold has the worker sleep without a word to Go's scheduler: who says that it
-// sleeps loses its processor (P), and must find one when it is woken, which wakes the
-// scheduler's monitor first: 75 µs until a first packet is looked at. It costs a wake every
-// 8 ms, and whoever stops the world wakes the sleeper by a signal. Only for a
-// worker that begins a time slice (package timeslice) before it sleeps. It is called
-// before the worker runs.
-func (s *Sleeper) Hold() { s.hold = held }
+// Hold has the worker sleep without a word to Go's scheduler, or, off, with one as
+// at first. Who says that it sleeps loses its processor (P) and must find one when it is woken,
+// which wakes the scheduler's monitor first: 75 µs more until a first packet is looked
+// at. Not to say it costs a wake every 8 ms, and whoever stops the world has to wake the
+// sleeper by a signal. Only for a worker that begins a time slice (package timeslice)
+// before it sleeps. Safe for any goroutine until Close.
+func (s *Sleeper) Hold(on bool) {
+	if on {
+		s.hold.Store(int64(held))
+		return
+	}
+	s.hold.Store(0)
+	s.Wake()
+}
 
 // Wait implements link.Sleeper. It may end early.
 func (s *Sleeper) Wait(timeout time.Duration) {
@@ -69,12 +78,13 @@ func (s *Sleeper) Wait(timeout time.Duration) {
 
 // ready sleeps, and reports whether a descriptor ended that.
 func (s *Sleeper) ready(timeout time.Duration) bool {
-	if s.hold == 0 {
+	hold := time.Duration(s.hold.Load())
+	if hold == 0 {
 		s.most = unix.NsecToTimespec(timeout.Nanoseconds())
 		n, err := unix.Ppoll(s.fds, &s.most, nil)
 		return err == nil && n > 0 // EINTR: as good as a timeout
 	}
-	s.most = unix.NsecToTimespec(min(timeout, s.hold).Nanoseconds())
+	s.most = unix.NsecToTimespec(min(timeout, hold).Nanoseconds())
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&s.fds[0])), uintptr(len(s.fds)), uintptr(unsafe.Pointer(&s.most)), 0, 0, 0)
 	return errno == 0 && n > 0
 }
