@@ -161,7 +161,7 @@ const spin = 50 * time.Microsecond
 
 // Bounds of a sleep. Whoever has work for a worker ends its sleep: what it finds out by
 // itself alone is that time passes, for flows that are to age and for whoever asks
-// whether it is alive.
+// whether it is alive. Each sleep costs more than its turn. The sleeper may end one early.
 const (
 	sleep = 250 * time.Millisecond
 	// nap is for what comes to an end that nobody tells of: a flow changes hands, or chunks

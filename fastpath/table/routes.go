@@ -1,13 +1,13 @@
 package table
 
-import (
-	"github.com/vragent/vragent/fastpath/table/lpm"
-)
+import "github.com/vragent/vragent/fastpath/table/lpm"
 
 // A Hop as the value of a prefix: next hop, label and flags; Bits is the prefix's.
 const (
 	labelBits = 20
 	flagBits  = 8
+
+	_ = uint64(lpm.MaxValue - (MaxID<<(labelBits+flagBits) | MaxLabel<<flagBits | (1<<flagBits - 1))) // it fits, or this does not compile
 )
 
 func (h Hop) value() lpm.Value {

@@ -9,9 +9,9 @@ import (
 	"github.com/vragent/vragent/fastpath/packet"
 )
 
-// A VRF is changed route by route or by a thousand, whichever is cheaper; both
-// give what a map and a scan give, and leave older snapshots alone.
-func TestRoutesSingleAndBulk(t *testing.T) {
+// However many routes a change has, the VRF gives what a map and a scan give, and older
+// snapshots are left alone.
+func TestRoutes(t *testing.T) {
 	b := built(t, network())
 	r := rand.New(rand.NewPCG(8, 9))
 	all := map[netip.Prefix]Route{}

@@ -23,7 +23,7 @@ func TestHold(t *testing.T) {
 	s := holding(t)
 	wakes := func(want bool, why string) {
 		t.Helper()
-		if s.ready(time.Minute) != want {
+		if s.ready(time.Second) != want {
 			t.Errorf("%s: want %v", why, want)
 		}
 	}
@@ -43,10 +43,27 @@ func TestHold(t *testing.T) {
 	unix.Write(pipe[1], []byte{1})
 	wakes(true, "a link that has something")
 	s.Remove(pipe[0])
-	go s.Hold(false)
+	s.Hold(false)
 	wakes(true, "not held any more")
 	s.Wait(time.Minute)
 	s.Hold(true)
+	for range calm {
+		s.ready(time.Microsecond)
+	}
+	begun := time.Now()
+	for again := 0; time.Since(begun) < 10*held && again < 3; again++ { // a signal of Go's scheduler ends a sleep, now and then
+		begun = time.Now()
+		wakes(false, "at rest")
+	}
+	if d := time.Since(begun); d < 10*held {
+		t.Errorf("at rest it sleeps for %v, want longer than when it is held", d)
+	}
+	s.Wake()
+	wakes(true, "woken from rest")
+	s.Wait(time.Minute)
+	if s.quiet != 0 {
+		t.Errorf("woken, and quiet for %d sleeps", s.quiet)
+	}
 	wakes(false, "a link that is gone")
 	if n := testing.AllocsPerRun(10, func() { s.Wait(time.Microsecond) }); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -1,5 +1,5 @@
 // Package poll lets a worker sleep until one of its links' descriptors is readable.
-// A Sleeper belongs to its worker, but for Wake. It reads nothing from the links.
+// A Sleeper belongs to its worker, but for Wake and Hold. It reads nothing from the links.
 package poll
 
 import (
@@ -13,9 +13,15 @@ import (
 
 // Sleeper implements link.Sleeper.
 type Sleeper struct {
-	fds  []unix.PollFd // the first is an eventfd: Wake
-	most unix.Timespec // of the sleep that runs
+	wake int // an eventfd, set once by New
+
+	// The worker's own.
+	fds   []unix.PollFd // the first is wake
+	most  unix.Timespec // of the sleep that runs
+	quiet int           // held sleeps in a row that nothing ended
+
 	// hold is how long a sleep may be of which Go's scheduler is not told; 0: it is told.
+	// Written by anyone.
 	hold atomic.Int64
 }
 
@@ -23,13 +29,17 @@ type Sleeper struct {
 // its time slices, 10 ms, so that nobody has to take the sleeper's away.
 const held = 8 * time.Millisecond
 
+// calm is how many of them in a row nothing has to end, a second, until the scheduler is
+// told after all: a node at rest is to cost nothing.
+const calm = 125
+
 // New returns a Sleeper that waits for Wake alone.
 func New() (*Sleeper, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	s := &Sleeper{}
+	s := &Sleeper{wake: fd}
 	s.Add(fd)
 	return s, nil
 }
@@ -53,8 +63,9 @@ func (s *Sleeper) Remove(fd int) {
 // Hold has the worker sleep without a word to Go's scheduler, or, off, with one as
 // at first. Who says that it sleeps loses its processor (P) and must find one when it is woken,
 // which wakes the scheduler's monitor first: 75 µs more until a first packet is looked
-// at. Not to say it costs a wake every 8 ms, and whoever stops the world has to wake the
-// sleeper by a signal. Only for a worker that begins a time slice (package timeslice)
+// at. Not to say it costs a wake every 8 ms, as long as there was something within the last second,
+// and whoever stops the world has to wake the sleeper by a signal, or waits for 8 ms where
+// Go may not send one (asyncpreemptoff). Only for a worker that begins a time slice (package timeslice)
 // before it sleeps. Safe for any goroutine until Close.
 func (s *Sleeper) Hold(on bool) {
 	if on {
@@ -72,29 +83,37 @@ func (s *Sleeper) Wait(timeout time.Duration) {
 	}
 	if s.fds[0].Revents != 0 {
 		var woken [8]byte
-		unix.Read(int(s.fds[0].Fd), woken[:]) // resets it; it can only be EAGAIN
+		unix.Read(s.wake, woken[:]) // resets it; it can only be EAGAIN
 	}
 }
 
 // ready sleeps, and reports whether a descriptor ended that.
 func (s *Sleeper) ready(timeout time.Duration) bool {
 	hold := time.Duration(s.hold.Load())
-	if hold == 0 {
+	if hold == 0 || s.quiet >= calm {
 		s.most = unix.NsecToTimespec(timeout.Nanoseconds())
 		n, err := unix.Ppoll(s.fds, &s.most, nil)
-		return err == nil && n > 0 // EINTR: as good as a timeout
+		return s.ended(err == nil && n > 0) // EINTR: as good as a timeout
 	}
 	s.most = unix.NsecToTimespec(min(timeout, hold).Nanoseconds())
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&s.fds[0])), uintptr(len(s.fds)), uintptr(unsafe.Pointer(&s.most)), 0, 0, 0)
-	return errno == 0 && n > 0
+	return s.ended(errno == 0 && n > 0)
+}
+
+// ended notes whether a sleep was ended by a descriptor.
+func (s *Sleeper) ended(by bool) bool {
+	if s.quiet++; by {
+		s.quiet = 0
+	}
+	return by
 }
 
 // Wake implements link.Sleeper.
 func (s *Sleeper) Wake() {
-	one := [8]byte{1}                    // the eventfd counts in host order; any number but 0 will do
-	unix.Write(int(s.fds[0].Fd), one[:]) // EAGAIN: 2^64 wakes are pending, one is enough
+	one := [8]byte{1}          // the eventfd counts in host order; any number but 0 will do
+	unix.Write(s.wake, one[:]) // EAGAIN: 2^64 wakes are pending, one is enough
 }
 
 // Close ends the Sleeper; nobody may wake it any more. The descriptors that were
 // added stay their owners'.
-func (s *Sleeper) Close() error { return unix.Close(int(s.fds[0].Fd)) }
+func (s *Sleeper) Close() error { return unix.Close(s.wake) }

@@ -229,9 +229,6 @@ func prefixes(n *line) list { return list{n[nodePrefixes], uint32(n[nodeLists] >
 
 // Get returns the value of exactly p, which is masked; an invalid one has none.
 func (t *Table) Get(p netip.Prefix) (Value, bool) {
-	if !p.IsValid() {
-		return 0, false
-	}
 	e := t.covering(p)
 	if e == 0 || e.length() != p.Bits() {
 		return 0, false

@@ -45,7 +45,9 @@ type memory struct {
 
 // share makes a second version of m; neither may write the pages of both.
 func (m *memory) share() memory {
-	m.own = nil
+	if m.own != nil { // others may be reading m: nothing is written once it is shared
+		m.own = nil
+	}
 	return *m
 }
 
