@@ -16,9 +16,8 @@ type Sleeper struct {
 	wake int // an eventfd, set once by New
 
 	// The worker's own.
-	fds   []unix.PollFd // the first is wake
-	most  unix.Timespec // of the sleep that runs
-	quiet int           // held sleeps in a row that nothing ended
+	fds  []unix.PollFd // the first is wake
+	most unix.Timespec // of the sleep that runs
 
 	// hold is how long a sleep may be of which Go's scheduler is not told; 0: it is told.
 	// Written by anyone.
@@ -28,10 +27,6 @@ type Sleeper struct {
 // held is how long a sleep is at most that Go's scheduler is not told of: less than one of
 // its time slices, 10 ms, so that nobody has to take the sleeper's away.
 const held = 8 * time.Millisecond
-
-// calm is how many of them in a row nothing has to end, a second, until the scheduler is
-// told after all: a node at rest is to cost nothing.
-const calm = 125
 
 // New returns a Sleeper that waits for Wake alone.
 func New() (*Sleeper, error) {
@@ -63,9 +58,9 @@ func (s *Sleeper) Remove(fd int) {
 // Hold has the worker sleep without a word to Go's scheduler, or, off, with one as
 // at first. Who says that it sleeps loses its processor (P) and must find one when it is woken,
 // which wakes the scheduler's monitor first: 75 µs more until a first packet is looked
-// at. Not to say it costs a wake every 8 ms, as long as there was something within the last second,
-// and whoever stops the world has to wake the sleeper by a signal, or waits for 8 ms where
-// Go may not send one (asyncpreemptoff). Only for a worker that begins a time slice (package timeslice)
+// at. Not to say it costs a wake every 8 ms and keeps the monitor up (0.3 % of a core), and
+// whoever stops the world has to wake the sleeper by a signal, or waits for 8 ms where Go may
+// not send one (asyncpreemptoff). Only for a worker that begins a time slice (package timeslice)
 // before it sleeps. Safe for any goroutine until Close.
 func (s *Sleeper) Hold(on bool) {
 	if on {
@@ -87,25 +82,17 @@ func (s *Sleeper) Wait(timeout time.Duration) {
 	}
 }
 
-// ready sleeps, and reports whether a descriptor ended that.
+// ready sleeps, and reports whether a descriptor ended that. EINTR is as good as a timeout.
 func (s *Sleeper) ready(timeout time.Duration) bool {
 	hold := time.Duration(s.hold.Load())
-	if hold == 0 || s.quiet >= calm {
+	if hold == 0 {
 		s.most = unix.NsecToTimespec(timeout.Nanoseconds())
 		n, err := unix.Ppoll(s.fds, &s.most, nil)
-		return s.ended(err == nil && n > 0) // EINTR: as good as a timeout
+		return err == nil && n > 0
 	}
 	s.most = unix.NsecToTimespec(min(timeout, hold).Nanoseconds())
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&s.fds[0])), uintptr(len(s.fds)), uintptr(unsafe.Pointer(&s.most)), 0, 0, 0)
-	return s.ended(errno == 0 && n > 0)
-}
-
-// ended notes whether a sleep was ended by a descriptor.
-func (s *Sleeper) ended(by bool) bool {
-	if s.quiet++; by {
-		s.quiet = 0
-	}
-	return by
+	return errno == 0 && n > 0
 }
 
 // Wake implements link.Sleeper.
