@@ -243,8 +243,8 @@ func (f *FastPath) hello(x *exchange) error {
 	return nil
 }
 
-// replayBatch is about the number of objects in one message: each copies the routes of
-// its VRFs, and has the agent wait for an answer.
+// replayBatch is about the number of objects in one message: each copies the pages of the
+// tables that it changes, and has the agent wait for an answer.
 const replayBatch = 4000
 
 // replay says everything under a new epoch; what is not said is swept.

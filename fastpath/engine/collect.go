@@ -10,7 +10,7 @@ import (
 
 const (
 	// room is how much a process may allocate beside what is live before garbage is
-	// collected in the midst of things: what a large change leaves behind (0.5 GiB with
+	// collected in the midst of things: more than a large change leaves behind (0.3 GiB with
 	// 10,000 services of 25 endpoints and 250,000 routes). A collection stops the workers
 	// for moments, and those are long while a change keeps the other threads busy. Bytes; flow
 	// tables and packet memory are mapped and do not count.
@@ -29,8 +29,9 @@ const (
 // collector has garbage collected when the process is at rest, and what is free given
 // back to the system. Where the operator has set GOGC, it does nothing.
 type collector struct {
-	// hold says whether workers keep their place in Go's scheduler when they sleep. Not while garbage is
-	// collected: who has let go of it need not be stopped, four times, by way of another thread.
+	// hold says whether workers keep their place in Go's scheduler when they sleep. Not
+	// while this collects: who has let go of it need not be stopped, four times, by way of
+	// another thread.
 	hold    func(on bool)
 	stirred chan struct{} // a request is answered, or about to be
 	fixed   bool          // the operator has set GOGC
@@ -97,8 +98,8 @@ func (c *collector) look() time.Duration {
 
 // tune makes the next collection that is not ours begin when there is room's worth of
 // garbage; or, where more than that is live, as much as is live. How much is live is
-// known since the last collection, whoever began it: while requests are under way it is looked at again
-// and again.
+// known since the last collection, whoever began it: while requests are under way it is
+// looked at again and again.
 func (c *collector) tune() {
 	c.seen = use()
 	if percent := percentFor(c.seen.live); !c.fixed && percent != c.percent {
@@ -109,7 +110,7 @@ func (c *collector) tune() {
 
 // percentFor is GOGC for so many bytes live.
 func percentFor(live uint64) int {
-	const least = 4 << 20 // the runtime counts less as this
+	const least = 4 << 20 // the runtime counts less as this much
 	return int(max(room*100/max(live, least), 100))
 }
 
